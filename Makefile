@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export VOXELIGHT_HOME ?= $(CURDIR)/.voxelight
+# Real recordings, where they lie beside the checkout; the demo simulates a subject where they do not.
+DATA ?= $(wildcard ../shared/data)
+
+.PHONY: help setup demo serve test lint types contracts docker-check clean
+
+help:  ## List these commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+# torch first and with torchvision: asked for apart, pip may pick two that do not fit.
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: .venv/.ready  ## Make .venv with everything in it
+
+demo: .venv/.ready  ## Segment a real MRI and decode brain activity, end to end
+	$(BIN)/voxelight demo $(if $(DATA),--data $(DATA))
+
+serve: .venv/.ready  ## Open the page and the API on http://127.0.0.1:8501
+	$(BIN)/voxelight serve
+
+# Static tools do not follow the editable mapping, so they get the import name as a folder of links.
+.ns: .venv/.ready
+	mkdir -p .ns/voxelight
+	ln -sfn ../../app/facade/__init__.py .ns/voxelight/__init__.py
+	for d in app medseg models neuro storage; do ln -sfn ../../$$d .ns/voxelight/$$d; done
+
+lint: .venv/.ready  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .ns  ## Check types
+	MYPYPATH=.ns $(BIN)/mypy -p voxelight
+
+contracts: .ns  ## Check who imports whom
+	PYTHONPATH=.ns $(BIN)/lint-imports --no-cache
+
+docker-check: .venv/.ready  ## Check the images and the compose file without an engine
+	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+
+test: lint types contracts docker-check  ## Lint, types, contracts, tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:  ## Remove what the tools left
+	rm -rf .ns .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
