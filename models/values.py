@@ -70,9 +70,7 @@ class Geometry:
 
     def matches(self, other: "Geometry", tolerance_mm: float = 1e-3) -> bool:
         """Whether both name the same voxels, corner positions compared in mm."""
-        return self.shape == other.shape and bool(
-            np.allclose(self.affine, other.affine, rtol=0, atol=tolerance_mm)
-        )
+        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, rtol=0, atol=tolerance_mm))
 
 
 @dataclass(frozen=True, eq=False)
