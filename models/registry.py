@@ -1,0 +1,36 @@
+"""Networks by name: ``name -> "module:Config"``. Importing this file imports no network."""
+
+from importlib import import_module
+from typing import Any
+
+from voxelight.models.errors import NotFound
+
+
+def find_config(table: dict[str, str], name: str) -> type[Any]:
+    """Import and return the configuration class that a table names.
+
+    Parameters
+    ----------
+    table : network name -> ``"module:Config"``
+    name : a key of the table
+
+    Raises
+    ------
+    NotFound
+        The table has no such name.
+    """
+    if name not in table:
+        raise NotFound(
+            f"the network name {name!r}", f"one of {', '.join(sorted(table)) or '(none)'}", "Correct the name."
+        )
+    module, _, config = table[name].partition(":")
+    found: type[Any] = getattr(import_module(module), config)
+    return found
+
+
+SEGMENTERS: dict[str, str] = {
+    "agunet": "voxelight.models.segmentation.agunet:AGUNetConfig",
+    "attention_unet": "voxelight.models.segmentation.attention_unet:AttentionUnetConfig",
+}
+
+DECODERS: dict[str, str] = {}
