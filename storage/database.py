@@ -1,0 +1,115 @@
+"""Open a database and bring its tables up to date; SQLite and PostgreSQL differ only in the URL."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from voxelight.models.errors import BadInput
+
+_MIGRATION_LOCK = 0x766F78  # one number that all processes of this application share
+
+
+def open_engine(url: str) -> Engine:
+    """Open a pool of connections.
+
+    Parameters
+    ----------
+    url : `sqlite:///file` or `postgresql://user@host/name`
+
+    Raises
+    ------
+    BadInput
+        The URL names another database.
+    """
+    kind = make_url(url).get_backend_name()
+    if kind == "sqlite":
+        return _open_sqlite(url)
+    if kind == "postgresql":
+        return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+    raise BadInput(f"a {kind} database", "sqlite or postgresql", "Set VOXELIGHT_DATABASE_URL to one of the two.")
+
+
+def _open_sqlite(url: str) -> Engine:
+    file = make_url(url).database
+    if file and file != ":memory:":
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=10, max_overflow=20)
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: Any, _record: object) -> None:
+        # Writers queue at BEGIN, where the busy timeout holds; a lock taken up later would fail at once.
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def open_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Return a maker of sessions whose rows stay readable after a commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def upgrade(engine: Engine) -> bool:
+    """Apply the migrations that are missing, one process at a time.
+
+    Returns
+    -------
+    bool
+        Whether anything was applied.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    from voxelight.storage import migrations
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with _one_at_a_time(engine), engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        connection.rollback()
+        if current == head:
+            return False
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+        return True
+
+
+def is_ready(engine: Engine) -> bool:
+    """Whether the tables are there at all."""
+    return bool(inspect(engine).has_table("alembic_version"))
+
+
+@contextmanager
+def _one_at_a_time(engine: Engine) -> Iterator[None]:
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection, _advisory_lock(connection):
+            yield
+        return
+    file = engine.url.database
+    if not file or file == ":memory:":
+        yield
+        return
+    with Path(f"{file}.migrate.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _advisory_lock(connection: Connection) -> Iterator[None]:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()

@@ -1,0 +1,277 @@
+"""The tables: who was scanned, what was asked, what came out.
+
+The tree dataset > subject > imaging session > scan is XNAT's, the run with its metrics and artifacts MLflow's.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+CONSENTS = ("none", "given", "public", "simulated")
+JOB_STATUSES = ("queued", "running", "done", "failed", "cancelled")
+RUN_STATUSES = ("pending", "running", "done", "failed", "cancelled")
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Times as aware UTC on every database; SQLite keeps no zone of its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """Return the time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=column)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can name it too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {dict[str, Any]: Json, list[Any]: Json, datetime: UtcDateTime, uuid.UUID: Uuid}
+
+
+class _Row:
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4, sort_order=-1)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now, sort_order=1)
+
+
+class Dataset(_Row, Base):
+    """What was collected together, for which purpose and with which consent."""
+
+    __tablename__ = "dataset"
+    __table_args__ = (_one_of("consent", CONSENTS),)
+
+    name: Mapped[str] = mapped_column(String(120), unique=True)
+    consent: Mapped[str] = mapped_column(String(16), default="none")
+    purpose: Mapped[str] = mapped_column(Text, default="")
+    licence: Mapped[str] = mapped_column(String(200), default="")
+    source: Mapped[str] = mapped_column(Text, default="")
+    simulated: Mapped[bool] = mapped_column(default=False)
+    version: Mapped[int] = mapped_column(default=1)
+    __mapper_args__: ClassVar = {"version_id_col": version}
+
+
+class Subject(_Row, Base):
+    """One person of a data set, by label only."""
+
+    __tablename__ = "subject"
+    __table_args__ = (UniqueConstraint("dataset_id", "label"),)
+
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    label: Mapped[str] = mapped_column(String(120))
+    dataset: Mapped[Dataset] = relationship()
+
+
+class ImagingSession(_Row, Base):
+    """One visit of a subject."""
+
+    __tablename__ = "imaging_session"
+    __table_args__ = (UniqueConstraint("subject_id", "label"),)
+
+    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
+    label: Mapped[str] = mapped_column(String(120))
+    subject: Mapped[Subject] = relationship()
+
+
+class Blob(Base):
+    """Content by its hash. A blob without a row here does not exist."""
+
+    __tablename__ = "blob"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(120))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Scan(_Row, Base):
+    """One uploaded file that passed the intake check."""
+
+    __tablename__ = "scan"
+    __table_args__ = (UniqueConstraint("imaging_session_id", "name"), Index(None, "kind"))
+
+    imaging_session_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("imaging_session.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(32))
+    geometry: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    warnings: Mapped[list[Any]] = mapped_column(default=list)
+    deid_status: Mapped[str] = mapped_column(String(32), default="header-ignored")
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
+    thumbnail_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"))
+    imaging_session: Mapped[ImagingSession] = relationship()
+    blob: Mapped[Blob] = relationship(foreign_keys=[blob_sha256])
+
+
+class Model(_Row, Base):
+    """A network or decoder with the hash of its weights."""
+
+    __tablename__ = "model"
+    __table_args__ = (UniqueConstraint("name", "version", "weights_sha256"),)
+
+    name: Mapped[str] = mapped_column(String(120))
+    version: Mapped[str] = mapped_column(String(40))
+    task: Mapped[str] = mapped_column(String(40))
+    config: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    weights_sha256: Mapped[str] = mapped_column(String(64), default="")  # empty: fitted anew in every run
+    licence: Mapped[str] = mapped_column(String(200), default="")
+
+
+class Job(_Row, Base):
+    """What a person asked for: one recipe over many items."""
+
+    __tablename__ = "job"
+    __table_args__ = (_one_of("status", JOB_STATUSES), Index(None, "created_at", "id"))
+
+    kind: Mapped[str] = mapped_column(String(32))
+    recipe: Mapped[str] = mapped_column(String(120))
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    model_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model.id"))
+    queue: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    attempt: Mapped[int] = mapped_column(default=1)
+    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    seed: Mapped[int] = mapped_column(BigInteger, default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    done: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str] = mapped_column(Text, default="")
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    dataset: Mapped[Dataset] = relationship()
+    model: Mapped[Model] = relationship()
+
+    @property
+    def workflow_id(self) -> str:
+        """Name of the durable workflow of the present attempt."""
+        return f"{self.id}.{self.attempt}"
+
+
+class Run(_Row, Base):
+    """One item of a job: what was done to it, by what, and how it ended."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        UniqueConstraint("job_id", "item_key"),
+        _one_of("status", RUN_STATUSES),
+        Index(None, "finished_at", "id"),
+    )
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    item_key: Mapped[str] = mapped_column(String(200))
+    position: Mapped[int]
+    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
+    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
+    status: Mapped[str] = mapped_column(String(16), default="pending")
+    attempts: Mapped[int] = mapped_column(default=0)
+    provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error_class: Mapped[str] = mapped_column(String(120), default="")
+    error_message: Mapped[str] = mapped_column(Text, default="")
+    traceback: Mapped[str] = mapped_column(Text, default="")
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    job: Mapped[Job] = relationship()
+    scan: Mapped[Scan] = relationship()
+    subject: Mapped[Subject] = relationship()
+
+
+class Artifact(_Row, Base):
+    """A file that came out of a run, or of a job as a whole where `run_id` is empty."""
+
+    __tablename__ = "artifact"
+    __table_args__ = (UniqueConstraint("run_id", "role", "name"), Index(None, "job_id"))
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    role: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(255))
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
+    blob: Mapped[Blob] = relationship()
+
+
+class Segmentation(_Row, Base):
+    """A label map of one scan."""
+
+    __tablename__ = "segmentation"
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), unique=True)
+    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
+    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
+    labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Reconstruction(_Row, Base):
+    """A picture decoded from one subject's responses to one stimulus that the decoder had not seen."""
+
+    __tablename__ = "reconstruction"
+    __table_args__ = (UniqueConstraint("run_id", "stimulus_id", "rank"), Index(None, "stimulus_id"))
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
+    stimulus_id: Mapped[str] = mapped_column(String(200))
+    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    rank: Mapped[int] = mapped_column(default=0)
+    simulated: Mapped[bool] = mapped_column(default=False)
+
+
+class Metric(_Row, Base):
+    """A score with its interval and its null; `detail` says how it was made."""
+
+    __tablename__ = "metric"
+    __table_args__ = (UniqueConstraint("run_id", "name", "label"), Index(None, "job_id"))
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(80))
+    label: Mapped[str] = mapped_column(String(200), default="")
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    unit: Mapped[str] = mapped_column(String(20), default="")
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
