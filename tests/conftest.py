@@ -1,12 +1,16 @@
 """Fixtures shared by every test: where the real data lie, and which skips continuous integration refuses."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+# A test is marked by what it asks for.
+MARKERS = {"chromium": "browser", "shared_data": "shared", "shared_fixtures": "shared"}
 
 
 def _beside_the_checkout(folder: str) -> Path:
@@ -24,13 +28,40 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_fixtures(request: pytest.FixtureRequest) -> Path:
-    """Parity fixtures, or the folder given by `--fixtures`."""
-    given = request.config.getoption("--fixtures")
+    """Parity fixtures, or the folder given by `--parity-fixtures`."""
+    given = request.config.getoption("--parity-fixtures")
     return Path(given) if given else _beside_the_checkout("fixtures")
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser that drives the page."""
+    found = os.environ.get("VOXELIGHT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("needs Chromium on the path, or in VOXELIGHT_CHROMIUM; Debian's package is called chromium")
+    return Path(found)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Settings of the person who runs the tests do not reach them, and the tests do not reach that person's data."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("VOXELIGHT_")]:
+            if name not in {"VOXELIGHT_NO_SKIPS", "VOXELIGHT_CHROMIUM"}:
+                patch.delenv(name)
+        patch.setenv("VOXELIGHT_HOME", str(tmp_path_factory.mktemp("voxelight-home")))
+        yield
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fixtures", help="folder of parity fixtures to use in place of the shared one")
+    parser.addoption("--parity-fixtures", help="folder of parity fixtures to use in place of the shared one")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, marker in MARKERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
 
 
 @pytest.hookimpl(wrapper=True)
