@@ -6,13 +6,16 @@ export VOXELIGHT_HOME ?= $(CURDIR)/.voxelight
 # Real recordings, where they lie beside the checkout; the demo simulates a subject where they do not.
 DATA ?= $(wildcard ../shared/data)
 
-.PHONY: help setup demo serve test lint types contracts docker-check clean
+.PHONY: help setup demo serve test lint types contracts docker-check clean .ns
 
 help:  ## List these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 # torch first and with torchvision: asked for apart, pip may pick two that do not fit.
+# The last line is reached only by a whole install, so one that was interrupted is taken up again.
 .venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Found $$($(PYTHON) --version 2>&1); expected Python 3.11 or newer. Name one: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
