@@ -1,11 +1,19 @@
 """A folder of modules is a package that the build knows, and the built wheel runs by itself."""
 
+import ast
+import re
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+
+def plain(name: str) -> str:
+    """Name of a distribution as an index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def wheel_name(path: Path) -> str:
@@ -81,3 +89,26 @@ def test_the_wheel_runs_in_a_fresh_environment(installed, run):
 def test_the_command_of_the_wheel_tells_its_version(installed, root, run):
     version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     assert version in run(installed / "bin" / "voxelight", "--version", cwd=installed).stdout
+
+
+def test_what_is_imported_is_asked_for(root, built):
+    """A package that only comes along with another goes away with it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    asked = {plain(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    providers = packages_distributions()
+    imported = set()
+    for path in built:
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse((root / path).read_text())):
+                if isinstance(node, ast.Import):
+                    imported |= {(path, alias.name.partition(".")[0]) for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add((path, node.module.partition(".")[0]))
+    foreign = {(path, name) for path, name in imported if name not in {*sys.stdlib_module_names, "voxelight"}}
+    assert foreign
+    unasked = {
+        f"{path}: {name}"
+        for path, name in foreign
+        if not {plain(provider) for provider in providers.get(name, ())} & asked
+    }
+    assert not unasked, f"add to dependencies in pyproject.toml, and pin in constraints.txt: {sorted(unasked)}"
