@@ -33,4 +33,6 @@ SEGMENTERS: dict[str, str] = {
     "attention_unet": "voxelight.models.segmentation.attention_unet:AttentionUnetConfig",
 }
 
-DECODERS: dict[str, str] = {}
+DECODERS: dict[str, str] = {
+    "ridge": "voxelight.models.decoders.ridge:RidgeConfig",
+}
