@@ -34,14 +34,27 @@ class BlobRef:
 class Incoming:
     """A file on its way in: hashed while it is written, in flat memory, gone when it is not kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: int | None = None) -> None:
         self.path = path
+        self._limit = limit
         self.size = 0
         self._hash = hashlib.sha256()
         self._file: IO[bytes] = path.open("xb")
 
     def write(self, chunk: bytes) -> None:
-        """Append bytes."""
+        """Append bytes.
+
+        Raises
+        ------
+        BadInput
+            The file would grow beyond its limit.
+        """
+        if self._limit is not None and self.size + len(chunk) > self._limit:
+            raise BadInput(
+                f"an upload of more than {self._limit} bytes",
+                f"at most {self._limit} bytes",
+                "Split it, or raise VOXELIGHT_UPLOAD_LIMIT_BYTES.",
+            )
         self._file.write(chunk)
         self._hash.update(chunk)
         self.size += len(chunk)
@@ -84,9 +97,9 @@ class BlobStore:
         spool.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def incoming(self) -> Iterator[Incoming]:
-        """Give a file to write to; it is removed on leaving unless `put_incoming` has taken it."""
-        incoming = Incoming(self._spool / f"{uuid.uuid4().hex}.part")
+    def incoming(self, limit: int | None = None) -> Iterator[Incoming]:
+        """Give a file to write to, of at most `limit` bytes; it is removed on leaving."""
+        incoming = Incoming(self._spool / f"{uuid.uuid4().hex}.part", limit)
         try:
             yield incoming
         finally:
@@ -111,7 +124,7 @@ class BlobStore:
         try:
             self._fs.put_file(str(path), temporary)
             if self._is_local:
-                os.replace(temporary, key)
+                Path(temporary).replace(key)
             else:
                 self._fs.mv(temporary, key)
         except BaseException:

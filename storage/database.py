@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from voxelight.models.errors import BadInput
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x766F78  # one number that all processes of this application share
 
 
@@ -68,10 +69,8 @@ def upgrade(engine: Engine) -> bool:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    from voxelight.storage import migrations
-
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     head = ScriptDirectory.from_config(config).get_current_head()
     with _one_at_a_time(engine), engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
@@ -84,9 +83,13 @@ def upgrade(engine: Engine) -> bool:
         return True
 
 
-def is_ready(engine: Engine) -> bool:
-    """Whether the tables are there at all."""
-    return bool(inspect(engine).has_table("alembic_version"))
+def is_current(engine: Engine) -> bool:
+    """Whether the newest migration has been applied; asked at every start, so it loads no Alembic."""
+    newest = max(path.stem.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return False
+        return connection.scalar(text("SELECT version_num FROM alembic_version")) == newest
 
 
 @contextmanager

@@ -1,0 +1,36 @@
+"""Settings -> Services: the only place where the parts are put together."""
+
+from voxelight.app.queue import JobQueue
+from voxelight.app.services import Services
+from voxelight.app.settings import Settings
+from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.results import Results
+from voxelight.app.verbs.scans import Scans
+from voxelight.storage.artifacts import BlobStore
+from voxelight.storage.database import is_current, open_engine, open_sessions, upgrade
+from voxelight.storage.stores import Stores
+
+
+def open_services(settings: Settings) -> Services:
+    """Open the stores of an installation, made and brought up to date where that is due."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    engine = open_engine(settings.resolved_database_url)
+    queue = JobQueue(settings.resolved_database_url)
+    if not is_current(engine):
+        queue.create_tables()
+        upgrade(engine)
+    stores = Stores(
+        engine,
+        open_sessions(engine),
+        BlobStore(settings.resolved_blobs_url, settings.spool, settings.blobs_options),
+    )
+    return Services(
+        settings=settings,
+        stores=stores,
+        queue=queue,
+        datasets=Datasets(stores),
+        scans=Scans(stores, settings.upload_limit_bytes),
+        jobs=Jobs(stores, queue),
+        results=Results(stores),
+    )

@@ -1,0 +1,16 @@
+"""The one table from an error to an answer: its HTTP status and its exit code."""
+
+from voxelight.models.errors import BadInput, Conflict, NotFound, Refused, Unavailable, VoxelightError
+
+ANSWERS: dict[type[VoxelightError], tuple[int, int]] = {
+    BadInput: (422, 2),
+    NotFound: (404, 3),
+    Conflict: (409, 4),
+    Refused: (403, 5),
+    Unavailable: (503, 6),
+}
+
+
+def find_answer(error: VoxelightError) -> tuple[int, int]:
+    """Return (HTTP status, exit code), looked up along the class's ancestry."""
+    return next((ANSWERS[cls] for cls in type(error).__mro__ if cls in ANSWERS), (500, 1))

@@ -1,0 +1,87 @@
+"""What a job can do: each kind names its pipeline. Planning needs no torch; opening a pipeline does."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from voxelight.app.schemas import JobRequest, RecipeAnswer
+from voxelight.storage.results import Outcome, OutputFile, Score
+from voxelight.storage.schema import Dataset, Job, Run
+from voxelight.storage.stores import Stores
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a job to be: its key, and whose scan it is about."""
+
+    key: str
+    scan_id: uuid.UUID
+    subject_id: uuid.UUID
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What does the work, as the database names it."""
+
+    name: str
+    version: str
+    task: str
+    config: dict[str, Any]
+    weights_sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: the items in order, the model, and what the worker must know beside the recipe."""
+
+    items: tuple[Item, ...]
+    model: ModelFacts
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class OpenPipeline(Protocol):
+    """A pipeline with its weights and inputs in memory."""
+
+    def run_item(self, run: Run) -> Outcome:
+        """Do one item."""
+        ...
+
+    def finish(self, runs: list[Run]) -> tuple[tuple[OutputFile, ...], tuple[Score, ...]]:
+        """Make what belongs to the job as a whole, from the runs that are done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One kind of job.
+
+    Parameters
+    ----------
+    list_recipes : the recipes that a job of this kind can name
+    plan : checks a request against what is stored; raises what a person should read
+    open : loads weights and inputs for a job, on a device
+    batch_size : items in one durable step
+    """
+
+    list_recipes: Callable[[], list[RecipeAnswer]]
+    plan: Callable[[Session, Stores, Dataset, JobRequest], Plan]
+    open: Callable[[Stores, Job, str], OpenPipeline]
+    batch_size: int
+
+
+PIPELINES = {
+    "segment": "voxelight.app.pipelines.segment:PIPELINE",
+    "reconstruct": "voxelight.app.pipelines.reconstruct:PIPELINE",
+}
+
+
+def find_pipeline(kind: str) -> Pipeline:
+    """Return the pipeline of a kind of job."""
+    module, name = PIPELINES[kind].split(":")
+    pipeline: Pipeline = getattr(import_module(module), name)
+    return pipeline

@@ -1,0 +1,259 @@
+"""Requests and answers as they cross a door; every door shows the same ones."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NOTICE = "Not for clinical use."
+DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical use."
+
+Consent = Literal["none", "given", "public", "simulated"]
+JobKind = Literal["segment", "reconstruct"]
+QueueName = Literal["cpu", "gpu"]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
+
+
+class Wire(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetRequest(Wire):
+    """A new data set."""
+
+    name: Label
+    consent: Consent = Field("none", description="on what ground the data may be decoded")
+    purpose: str = Field("", max_length=2000, description="what the data may be used for")
+    licence: str = Field("", max_length=200)
+    source: str = Field("", max_length=2000, description="where the data come from, with their citation")
+    simulated: bool = Field(False, description="made by a model, not measured")
+
+
+class DatasetChange(Wire):
+    """What may be changed on a data set afterwards."""
+
+    consent: Consent | None = None
+    purpose: str | None = Field(None, max_length=2000)
+    licence: str | None = Field(None, max_length=200)
+    source: str | None = Field(None, max_length=2000)
+
+
+class DatasetAnswer(Wire):
+    """A data set with the size of what it holds."""
+
+    id: uuid.UUID
+    name: str
+    consent: Consent
+    purpose: str
+    licence: str
+    source: str
+    simulated: bool
+    subjects: int
+    scans: int
+    created_at: datetime
+    version: int
+
+
+class ScanRequest(Wire):
+    """Where an upload belongs."""
+
+    name: str
+    dataset: Label
+    subject: Label = "01"
+    session: Label = "01"
+
+
+class ScanAnswer(Wire):
+    """An uploaded file with what the intake check found."""
+
+    id: uuid.UUID
+    dataset: str
+    subject: str
+    session: str
+    name: str
+    kind: str
+    geometry: dict[str, Any]
+    facts: dict[str, Any]
+    warnings: list[Any]
+    deid_status: str
+    sha256: str
+    thumbnail_sha256: str | None
+    size: int
+    created_at: datetime
+
+
+class JobRequest(Wire):
+    """One recipe over many items."""
+
+    kind: JobKind
+    recipe: str
+    dataset: Label
+    scans: list[uuid.UUID] = Field(default_factory=list, description="ids; empty: every scan that the recipe can take")
+    queue: QueueName | None = Field(None, description="empty: gpu where this machine has one, else cpu")
+    seed: int = Field(0, ge=0, lt=2**63)
+    options: dict[str, Any] = Field(default_factory=dict, description="see the recipe")
+
+
+class MetricAnswer(Wire):
+    """A score with its interval, and in `detail` its null and how it was made."""
+
+    name: str
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    unit: str
+    detail: dict[str, Any]
+
+
+class ArtifactAnswer(Wire):
+    """A file that came out."""
+
+    id: uuid.UUID
+    role: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+    url: str
+
+
+class ModelAnswer(Wire):
+    """What did the work; an empty hash: fitted anew in every run, its hash stands in the provenance."""
+
+    id: uuid.UUID
+    name: str
+    version: str
+    task: str
+    config: dict[str, Any]
+    weights_sha256: str
+    licence: str
+    created_at: datetime
+
+
+class JobAnswer(Wire):
+    """A job and how far it is."""
+
+    id: uuid.UUID
+    kind: JobKind
+    recipe: str
+    dataset: str
+    simulated: bool
+    model: str
+    queue: QueueName
+    status: str
+    attempt: int
+    total: int
+    done: int
+    failed: int
+    error: str
+    seed: int
+    options: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    metrics: list[MetricAnswer]
+    artifacts: list[ArtifactAnswer]
+    notice: str
+
+
+class RunAnswer(Wire):
+    """One item of a job; `traceback` is filled where it failed."""
+
+    id: uuid.UUID
+    job: uuid.UUID
+    item: str
+    subject: str
+    scan: str
+    status: str
+    attempts: int
+    provenance: dict[str, Any]
+    error_class: str
+    error_message: str
+    traceback: str
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ResultQuery(Wire):
+    """Which results: every condition that is set must hold."""
+
+    dataset: str | None = None
+    subject: str | None = None
+    model: str | None = None
+    kind: JobKind | None = None
+    job: uuid.UUID | None = None
+    since: datetime | None = Field(None, description="finished at this time or later")
+    until: datetime | None = Field(None, description="finished before this time")
+
+
+class ResultAnswer(Wire):
+    """What one run gave: a label map with its volumes, or a picture with its stimulus."""
+
+    id: uuid.UUID
+    kind: JobKind
+    job: uuid.UUID
+    recipe: str
+    dataset: str
+    subject: str
+    session: str
+    scan: str
+    item: str
+    model: str
+    weights_sha256: str
+    simulated: bool
+    finished_at: datetime
+    provenance: dict[str, Any]
+    artifacts: list[ArtifactAnswer]
+    metrics: list[MetricAnswer]
+    labels: dict[str, str]
+    volumes_ml: dict[str, float]
+    stimuli: list[str]
+    notice: str
+
+
+class RecipeAnswer(Wire):
+    """A recipe that a job can name."""
+
+    name: str
+    kind: JobKind
+    title: str
+    summary: str
+    model: str
+    weights_sha256: str
+    licence: str
+
+
+class HealthAnswer(Wire):
+    """Whether the stores answer, and who works on the queues."""
+
+    status: Literal["ok"]
+    version: str
+    database: str
+    queued: dict[str, int]
+    notice: str
+
+
+T = TypeVar("T")
+
+
+class Page(Wire, Generic[T]):
+    """Part of a list; hand `next_cursor` back for what follows."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class Problem(Wire):
+    """An error in the form of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    found: str
+    expected: str
+    remedy: str

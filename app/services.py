@@ -1,0 +1,59 @@
+"""The verbs that every door speaks, in one place."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from sqlalchemy import text
+
+from voxelight.app.queue import JobQueue
+from voxelight.app.schemas import NOTICE, HealthAnswer
+from voxelight.app.settings import Settings
+from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.results import Results
+from voxelight.app.verbs.scans import Scans
+from voxelight.storage.stores import Stores, sweep
+
+
+@dataclass(frozen=True)
+class Services:
+    """One installation, as its doors and workers see it."""
+
+    settings: Settings
+    stores: Stores
+    queue: JobQueue
+    datasets: Datasets
+    scans: Scans
+    jobs: Jobs
+    results: Results
+
+    def check_health(self) -> HealthAnswer:
+        """Ask the database, and say what waits."""
+        with self.stores.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        return HealthAnswer(
+            status="ok",
+            version=find_version(),
+            database=self.stores.engine.dialect.name,
+            queued=self.jobs.count_queued(),
+            notice=NOTICE,
+        )
+
+    def sweep(self, older_than_s: float = 86_400) -> list[str]:
+        """Reclaim what no row names."""
+        return sweep(self.stores, older_than_s)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.queue.close()
+        self.stores.engine.dispose()
+
+
+@cache
+def find_version() -> str:
+    """Return the version of this software."""
+    try:
+        return version("voxelight")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,177 @@
+"""Questions that the doors ask of the database, and lists cut into pages."""
+
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
+
+from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.schema import (
+    Dataset,
+    ImagingSession,
+    Job,
+    Model,
+    Run,
+    Scan,
+    Subject,
+)
+
+MAX_PAGE = 500
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place after one row of a list that is ordered by time and id."""
+
+    at: datetime
+    id: uuid.UUID
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(f"{self.at.isoformat()}|{self.id}".encode()).decode()
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Read a cursor that a page gave.
+
+    Raises
+    ------
+    BadInput
+        It is none.
+    """
+    try:
+        at, identity = base64.urlsafe_b64decode(text.encode()).decode().split("|")
+        return Cursor(datetime.fromisoformat(at).astimezone(UTC), uuid.UUID(identity))
+    except (ValueError, binascii.Error):
+        raise BadInput(
+            f"the cursor {text[:40]!r}", "next_cursor of an earlier page", "Start again without a cursor."
+        ) from None
+
+
+def read_page(
+    session: Session,
+    query: Select[tuple[R]],
+    order: tuple[InstrumentedAttribute[Any], InstrumentedAttribute[uuid.UUID]],
+    limit: int,
+    cursor: str | None,
+) -> tuple[Sequence[R], str | None]:
+    """Return up to `limit` rows, newest first, and the cursor for what follows.
+
+    Raises
+    ------
+    BadInput
+        The limit or the cursor is none.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadInput(f"a limit of {limit}", f"1 to {MAX_PAGE}", "Ask for smaller pages and follow next_cursor.")
+    at, identity = order
+    if cursor:
+        place = parse_cursor(cursor)
+        query = query.where(or_(at < place.at, and_(at == place.at, identity < place.id)))
+    rows = session.scalars(query.order_by(at.desc(), identity.desc()).limit(limit + 1)).unique().all()
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    return rows[:limit], str(Cursor(getattr(last, at.key), getattr(last, identity.key)))
+
+
+def find_dataset(session: Session, name: str) -> Dataset:
+    """Return a data set by name.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    dataset = session.scalar(select(Dataset).where(Dataset.name == name))
+    if dataset is None:
+        known = session.scalars(select(Dataset.name).order_by(Dataset.created_at.desc()).limit(5)).all()
+        raise NotFound(
+            f"no data set {name!r}",
+            f"one of {', '.join(known)}" if known else "a data set",
+            "Create it first, with its purpose and consent.",
+        )
+    return dataset
+
+
+def find_row(session: Session, table: type[R], identity: uuid.UUID) -> R:
+    """Return a row by id.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    row = session.get(table, identity)
+    if row is None:
+        name = table.__name__.lower()
+        raise NotFound(
+            f"no {name} {identity}", f"the id of a stored {name}", f"List the {name}s and take an id from there."
+        )
+    return row
+
+
+def count_contents(session: Session, dataset: Dataset) -> tuple[int, int]:
+    """Return the numbers of subjects and scans of a data set."""
+    subjects = session.scalar(select(func.count()).select_from(Subject).where(Subject.dataset_id == dataset.id))
+    scans = session.scalar(select(func.count()).select_from(select_scans(dataset.id).subquery()))
+    return subjects or 0, scans or 0
+
+
+def select_scans(
+    dataset_id: uuid.UUID | None = None, kinds: Sequence[str] = (), subject: str | None = None
+) -> Select[tuple[Scan]]:
+    """Choose scans of one data set, of some kinds, of one subject."""
+    query = select(Scan).join(Scan.imaging_session).join(ImagingSession.subject).join(Subject.dataset)
+    if dataset_id:
+        query = query.where(Dataset.id == dataset_id)
+    if kinds:
+        query = query.where(Scan.kind.in_(kinds))
+    if subject:
+        query = query.where(Subject.label == subject)
+    return query.options(
+        joinedload(Scan.blob),
+        joinedload(Scan.imaging_session).joinedload(ImagingSession.subject).joinedload(Subject.dataset),
+    )
+
+
+def select_results(
+    dataset: str | None = None,
+    subject: str | None = None,
+    model: str | None = None,
+    kind: str | None = None,
+    job: uuid.UUID | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Select[tuple[Run]]:
+    """Choose runs that gave a result; every condition that is set must hold."""
+    conditions = {
+        "dataset": Dataset.name == dataset,
+        "subject": Subject.label == subject,
+        "model": Model.name == model,
+        "kind": Job.kind == kind,
+        "job": Job.id == job,
+        "since": Run.finished_at >= since if since else None,
+        "until": Run.finished_at < until if until else None,
+    }
+    asked = locals()
+    return (
+        select(Run)
+        .join(Run.job)
+        .join(Job.dataset)
+        .join(Job.model)
+        .join(Run.subject)
+        .where(Run.status == "done", *(rule for name, rule in conditions.items() if asked[name] is not None))
+        .options(
+            joinedload(Run.job).joinedload(Job.dataset),
+            joinedload(Run.job).joinedload(Job.model),
+            joinedload(Run.subject),
+            joinedload(Run.scan).joinedload(Scan.imaging_session),
+        )
+    )

@@ -1,0 +1,164 @@
+"""Write down what a run gave, once, however often the step that made it is repeated."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from voxelight.storage.artifacts import BlobRef
+from voxelight.storage.schema import Artifact, Job, Metric, Reconstruction, Run, Segmentation, utc_now
+from voxelight.storage.stores import Stores, name_blob
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that came out: what it is for, its name and its content."""
+
+    role: str
+    name: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its interval; `detail` holds its null and how it was made."""
+
+    name: str
+    value: float
+    label: str = ""
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Parameters
+    ----------
+    files : everything that is kept
+    provenance : enough to run it again
+    scores : numbers about this item
+    label_names, volumes_ml : of a segmentation, whose label map has the role `label_map`
+    pictures : stimulus id -> name of the file with the role `reconstruction`
+    """
+
+    files: tuple[OutputFile, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    label_names: dict[int, str] = field(default_factory=dict)
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
+    """Store the files, then in one transaction their rows, the run's end and the job's counters."""
+    refs = [stores.blobs.put_bytes(file.content) for file in outcome.files]
+    with stores.sessions.begin() as session:
+        run = session.get_one(Run, run_id)
+        _forget(session, run.job_id, run.id)
+        artifacts = _write_artifacts(session, run.job_id, run.id, outcome.files, refs)
+        _write_scores(session, run.job_id, run.id, outcome.scores)
+        if outcome.label_names:
+            session.add(
+                Segmentation(
+                    run_id=run.id,
+                    scan_id=run.scan_id,
+                    artifact_id=next(a.id for a in artifacts if a.role == "label_map"),
+                    labels={str(number): name for number, name in outcome.label_names.items()},
+                    volumes_ml=outcome.volumes_ml,
+                )
+            )
+        by_name = {(artifact.role, artifact.name): artifact.id for artifact in artifacts}
+        for stimulus, name in outcome.pictures.items():
+            session.add(
+                Reconstruction(
+                    run_id=run.id,
+                    subject_id=run.subject_id,
+                    stimulus_id=stimulus,
+                    artifact_id=by_name["reconstruction", name],
+                    seed=run.job.seed,
+                    simulated=run.job.dataset.simulated,
+                )
+            )
+        run.provenance = outcome.provenance
+        run.status, run.finished_at = "done", utc_now()
+        run.error_class = run.error_message = run.traceback = ""
+        session.flush()
+        count_runs(session, run.job)
+
+
+def record_failure(stores: Stores, run_id: uuid.UUID, error_class: str, message: str, traceback: str) -> None:
+    """Keep why a run failed."""
+    with stores.sessions.begin() as session:
+        run = session.get_one(Run, run_id)
+        run.status, run.finished_at = "failed", utc_now()
+        run.error_class, run.error_message, run.traceback = error_class, message, traceback
+        session.flush()
+        count_runs(session, run.job)
+
+
+def record_job(stores: Stores, job_id: uuid.UUID, files: tuple[OutputFile, ...], scores: tuple[Score, ...]) -> None:
+    """Store what belongs to a job as a whole, in place of what an earlier attempt stored."""
+    refs = [stores.blobs.put_bytes(file.content) for file in files]
+    with stores.sessions.begin() as session:
+        _forget(session, job_id, None)
+        _write_artifacts(session, job_id, None, files, refs)
+        _write_scores(session, job_id, None, scores)
+
+
+def count_runs(session: Session, job: Job) -> None:
+    """Bring the counters of a job up to date with its runs."""
+    counts: dict[str, int] = dict(
+        session.execute(select(Run.status, func.count()).where(Run.job_id == job.id).group_by(Run.status))
+        .tuples()
+        .all()
+    )
+    job.total = sum(counts.values())
+    job.done, job.failed = counts.get("done", 0), counts.get("failed", 0)
+
+
+def _forget(session: Session, job_id: uuid.UUID, run_id: uuid.UUID | None) -> None:
+    if run_id is not None:
+        for children in (Segmentation, Reconstruction):
+            session.execute(delete(children).where(children.run_id == run_id))
+    for table in (Artifact, Metric):
+        session.execute(delete(table).where(table.job_id == job_id, table.run_id.is_not_distinct_from(run_id)))
+
+
+def _write_artifacts(
+    session: Session,
+    job_id: uuid.UUID,
+    run_id: uuid.UUID | None,
+    files: tuple[OutputFile, ...],
+    refs: list[BlobRef],
+) -> list[Artifact]:
+    artifacts = []
+    for file, ref in zip(files, refs, strict=True):
+        name_blob(session, ref, file.media_type)
+        artifacts.append(Artifact(job_id=job_id, run_id=run_id, role=file.role, name=file.name, blob_sha256=ref.sha256))
+    session.add_all(artifacts)
+    session.flush()
+    return artifacts
+
+
+def _write_scores(session: Session, job_id: uuid.UUID, run_id: uuid.UUID | None, scores: tuple[Score, ...]) -> None:
+    session.add_all(
+        Metric(
+            job_id=job_id,
+            run_id=run_id,
+            name=score.name,
+            label=score.label,
+            value=score.value,
+            low=score.low,
+            high=score.high,
+            unit=score.unit,
+            detail=score.detail,
+        )
+        for score in scores
+    )

@@ -1,0 +1,50 @@
+"""The two stores of one installation, opened together."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, sessionmaker
+
+from voxelight.storage.artifacts import BlobRef, BlobStore
+from voxelight.storage.schema import Artifact, Blob, Scan
+
+_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+@dataclass(frozen=True)
+class Stores:
+    """A database, its sessions and the blobs that its rows name."""
+
+    engine: Engine
+    sessions: sessionmaker[Session]
+    blobs: BlobStore
+
+
+def name_blob(session: Session, ref: BlobRef, media_type: str) -> None:
+    """Give stored content its row, which makes it visible once the transaction commits."""
+    insert = _INSERT[session.get_bind().dialect.name]
+    row = insert(Blob).values(sha256=ref.sha256, size=ref.size, media_type=media_type)
+    session.execute(row.on_conflict_do_nothing())
+
+
+def sweep(stores: Stores, older_than_s: float = 86_400) -> list[str]:
+    """Remove blobs and temporary files that no row names, and rows of blobs that nothing refers to.
+
+    Returns
+    -------
+    list of str
+        What was removed.
+    """
+
+    def named(hashes: object) -> set[str]:
+        with stores.sessions() as session:
+            return set(session.scalars(select(Blob.sha256)))
+
+    with stores.sessions.begin() as session:
+        used = select(Scan.blob_sha256).union(
+            select(Scan.thumbnail_sha256).where(Scan.thumbnail_sha256.is_not(None)), select(Artifact.blob_sha256)
+        )
+        for blob in session.scalars(select(Blob).where(Blob.sha256.not_in(used))):
+            session.delete(blob)
+    return stores.blobs.sweep(named, older_than_s)
