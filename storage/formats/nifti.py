@@ -4,11 +4,10 @@
 # nibabel is typed in part
 
 import gzip
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap, Volume
 from voxelight.storage.formats.nifti_header import MAX_BYTES, NiftiHeader, SourceGrid, opened, read_header
+from voxelight.storage.formats.streams import replacing
 
 __all__ = [
     "MAX_BYTES",
@@ -208,7 +208,12 @@ def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
     back = nib.orientations.ornt_transform(_RAS, grid.axes)
     array = nib.apply_orientation(label_map.array, back).astype(np.uint8 if highest < 2**8 else np.uint16)
     payload = _label_header(array, grid) + array.astype(array.dtype.newbyteorder("<")).tobytes(order="F")
-    _write_in_one_step(path, payload)
+    with replacing(path) as file:
+        if path.name.endswith(".gz"):  # no name and no time in the gzip header: same input, same bytes
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                packed.write(payload)
+        else:
+            file.write(payload)
 
 
 def _label_header(array: NDArray[Any], grid: SourceGrid) -> bytes:
@@ -225,20 +230,6 @@ def _label_header(array: NDArray[Any], grid: SourceGrid) -> bytes:
     header["magic"] = header.single_magic
     header["vox_offset"] = header.single_vox_offset
     return bytes(header.binaryblock) + b"\0" * (header.single_vox_offset - len(header.binaryblock))
-
-
-def _write_in_one_step(path: Path, payload: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            if path.name.endswith(".gz"):  # no name and no time in the gzip header: same input, same bytes
-                with gzip.GzipFile("", "wb", 6, cast(BinaryIO, file), mtime=0) as packed:
-                    packed.write(payload)
-            else:
-                file.write(payload)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _turned(array: NDArray[Any], grid: SourceGrid) -> NDArray[Any]:

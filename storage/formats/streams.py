@@ -1,6 +1,7 @@
 """Files read as plain or gzip streams, in bounded memory."""
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,3 +89,15 @@ def check_stream(path: Path, stored: int, name: str) -> None:
         "the whole file",
         "Copy it again.",
     )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write to a temporary name beside `path` that takes its place at the end; a failure leaves nothing behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
