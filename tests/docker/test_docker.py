@@ -121,19 +121,15 @@ def test_the_web_image_starts_with_what_it_holds(absent, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "VOXELIGHT_HOME": str(tmp_path / "home")}
-    words = ["serve", "--no-worker", "--port", str(port)]
-    log = tmp_path / "log"
-    with (
-        log.open("w") as out,
-        subprocess.Popen(
-            [Path(sys.executable).with_name("voxelight"), *words], cwd=tmp_path, env=environment, stdout=out, stderr=out
-        ) as server,
-    ):
+    words = [Path(sys.executable).with_name("voxelight"), "serve", "--no-worker", "--port", str(port)]
+    with (tmp_path / "log").open("w+") as log:
+        server = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
             for path in ("/api/v1/health", "/api/v1/models", "/"):
-                assert answered(f"http://127.0.0.1:{port}{path}", server), log.read_text()
+                assert answered(f"http://127.0.0.1:{port}{path}", server), (tmp_path / "log").read_text()
         finally:
             server.terminate()
+            server.wait(timeout=30)
 
 
 def answered(url: str, server: subprocess.Popen) -> bool:
