@@ -119,7 +119,8 @@ def choose_alphas(errors: Floats, config: RidgeConfig) -> NDArray[np.float64]:
     config : the alphas, in the order of `errors`
     """
     if config.alpha_per_target:
-        return np.asarray(config.alphas, dtype=np.float64).take(errors.argmin(0))
+        own: NDArray[np.float64] = np.asarray(config.alphas, dtype=np.float64)[errors.argmin(0)]
+        return own
     return np.full(errors.shape[1], config.alphas[int(errors.sum(1).argmin())])
 
 

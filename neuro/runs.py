@@ -1,0 +1,119 @@
+"""Betas of block designs: the mean of each block, shifted by the lag of the blood."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+from voxelight.models.errors import BadInput
+from voxelight.models.values import Betas, Stimuli
+from voxelight.neuro.recipes import RunOptions
+
+Floats = NDArray[np.floating[Any]]
+
+_REST = -1
+
+
+def betas_from_runs(
+    runs: Sequence[Floats], labels: Sequence[Floats], options: RunOptions, subject: str, roi: str
+) -> tuple[Betas, Stimuli]:
+    """Average every block of every run.
+
+    A block is a stretch of volumes with one picture; its betas are the mean of the volumes that come `lag_volumes` later,
+    after each voxel of the run was detrended and brought to mean 0 and standard deviation 1. These statistics come from
+    the run itself, rest included, whichever blocks are held out later: a filter of the time series, as in the source, and
+    not the normalisation of a recipe, which is fitted on training rows.
+
+    Parameters
+    ----------
+    runs : one array (volume, voxel) for each run
+    labels : one array (volume, pixel) for each run, square pictures of 0 and 1, -1 throughout at rest
+    options : RunOptions
+    subject, roi : of the betas
+
+    Returns
+    -------
+    Betas (block, voxel), with the label `run`, e.g. ``run-01``
+    Stimuli, one for each distinct picture, one channel, named by its content
+
+    Raises
+    ------
+    BadInput
+        Runs and labels do not fit, pictures are not square or not 0 and 1, or no block is left.
+    """
+    if len(runs) != len(labels):
+        raise BadInput(f"{len(runs)} runs and {len(labels)} tables of labels", "one each", "Add what is missing.")
+    responses, pictures, names = [], [], []
+    for number, (bold, rows) in enumerate(zip(runs, labels, strict=True), start=1):
+        _check_run(number, bold, rows)
+        filtered = _filter(bold, options.detrend)
+        for start, stop in find_blocks(rows):
+            shifted = filtered[start + options.lag_volumes : stop + options.lag_volumes]
+            if len(shifted):
+                responses.append(shifted.mean(0))
+                pictures.append(rows[start])
+                names.append(f"run-{number:02d}")
+    if not responses:
+        raise BadInput("runs without a block", "a picture in at least one volume", "Check the labels (-1 is rest).")
+    stimuli, ids = _collect(np.stack(pictures))
+    values = np.stack(responses).astype(np.float32)
+    return Betas(values, ids, subject, roi, labels={"run": np.asarray(names)}), stimuli
+
+
+def find_blocks(labels: Floats) -> list[tuple[int, int]]:
+    """Return first volume and volume behind the last of each stretch with one picture, rest left out.
+
+    Parameters
+    ----------
+    labels : array (volume, pixel), -1 at rest
+    """
+    changes = np.flatnonzero((labels[1:] != labels[:-1]).any(1)) + 1
+    edges = [0, *changes.tolist(), len(labels)]
+    return [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if labels[start, 0] != _REST]
+
+
+def name_picture(image: NDArray[np.float32]) -> str:
+    """Return an id that depends on nothing but the pixels: the first 12 hexadecimal digits of a sha256.
+
+    Parameters
+    ----------
+    image : array (row, column, channel), float32 in [0, 1]; compared as bytes from 0 to 255
+    """
+    pixels = np.rint(np.asarray(image) * 255).astype(np.uint8)
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:12]
+
+
+def _collect(pictures: Floats) -> tuple[Stimuli, NDArray[np.str_]]:
+    side = round(float(np.sqrt(pictures.shape[1])))
+    distinct, place = np.unique(pictures, axis=0, return_inverse=True)
+    images = distinct.reshape(-1, side, side, 1).astype(np.float32)
+    ids = np.asarray([name_picture(image) for image in images])
+    return Stimuli(images, ids), ids[place.ravel()]
+
+
+def _filter(bold: Floats, detrend: bool) -> Floats:
+    series = bold.astype(np.float64)
+    series = signal.detrend(series, axis=0) if detrend else series - series.mean(0)
+    std = series.std(0)
+    filtered: Floats = np.where(std > 0, series / np.where(std > 0, std, 1), 0.0)
+    return filtered
+
+
+def _check_run(number: int, bold: Floats, labels: Floats) -> None:
+    if bold.ndim != 2 or labels.ndim != 2 or len(bold) != len(labels):
+        raise BadInput(
+            f"run {number} with volumes {bold.shape} and labels {labels.shape}",
+            "(volume, voxel) and (volume, pixel) of one length",
+            "Check that the files belong to one run, in the same order.",
+        )
+    side = round(float(np.sqrt(labels.shape[1])))
+    values = set(np.unique(labels).tolist())
+    if side * side != labels.shape[1] or not values <= {_REST, 0, 1}:
+        raise BadInput(
+            f"run {number} with pictures of {labels.shape[1]} pixels and values {sorted(values)[:5]}",
+            "square pictures of 0 and 1, -1 at rest",
+            "Check the table of labels.",
+        )
