@@ -50,6 +50,16 @@ def test_every_link_leads_somewhere(root, documents):
     assert not broken
 
 
+def test_every_named_file_exists(root, documents):
+    missing = [
+        f"{path}: {name}"
+        for path, text in documents.items()
+        for name in re.findall(r"`((?:app|docker|medseg|models|neuro|storage|tests)/[\w./-]*)`", text)
+        if not (root / name).exists()
+    ]
+    assert not missing
+
+
 def test_every_document_is_reached_from_the_index(root, documents):
     index = (root / "docs/README.md").read_text()
     linked = {first or second for first, second in LINK.findall(index)}
