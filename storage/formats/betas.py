@@ -100,7 +100,7 @@ def read_betas_nifti(betas: Path, mask: Path, events: Path, subject: str = "01",
         A file can't be read, mask and betas lie on different grids, or events and volumes differ in number.
     """
     columns = {column.lower(): cells for column, cells in read_columns(events).items()}
-    ids = _stimulus_ids(events.name, columns)
+    ids = read_stimulus_ids(columns, events.name)
     inside, geometry = read_mask(mask)
     values = read_series(betas, inside, geometry)
     refuse_if(
@@ -250,7 +250,20 @@ def _distinct(pictures: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     return pictures[first], shown[first], shown
 
 
-def _stimulus_ids(name: str, columns: dict[str, list[str]]) -> NDArray[np.str_]:
+def read_stimulus_ids(columns: Mapping[str, list[str]], name: str) -> NDArray[np.str_]:
+    """Find what was seen in the columns of an events table called `name`.
+
+    Returns
+    -------
+    array (row,), str
+        Names of pictures, without folder and picture suffix.
+
+    Raises
+    ------
+    BadInput
+        There is no column `stim_file` or `stimulus`, a row is blank, or two pictures would share a name.
+    """
+    columns = {column.lower(): cells for column, cells in columns.items()}
     column = next((column for column in _STIMULUS_COLUMNS if column in columns), None)
     if column is None:
         raise BadInput(

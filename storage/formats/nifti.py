@@ -156,7 +156,8 @@ def read_series(path: Path, mask: NDArray[np.bool_], geometry: Geometry) -> NDAr
                 "one grid for both",
                 "Resample the mask to the images (nearest neighbour), after checking that they share a space.",
             )
-        values = np.empty((header.shape[3], int(np.count_nonzero(mask))), dtype=np.float32)
+        times = header.shape[3] if len(header.shape) > 3 else 1
+        values = np.empty((times, int(np.count_nonzero(mask))), dtype=np.float32)
         for time, volume in enumerate(volumes):
             values[time] = volume[mask]
     _refuse_non_finite(path, values)
@@ -164,17 +165,24 @@ def read_series(path: Path, mask: NDArray[np.bool_], geometry: Geometry) -> NDAr
 
 
 @contextmanager
-def opened_series(path: Path) -> Iterator[tuple[NiftiHeader, Iterator[NDArray[np.float32]]]]:
-    """Open a 4-D image as its header and a stream of volumes, each array (i, j, k) in RAS+.
+def opened_series(path: Path, name: str = "") -> Iterator[tuple[NiftiHeader, Iterator[NDArray[np.float32]]]]:
+    """Open an image as its header and a stream of volumes, each array (i, j, k) in RAS+; of a 3-D image there is one.
+
+    Parameters
+    ----------
+    path : ``.nii`` or ``.nii.gz``
+    name : what the person calls the file, where that is not the name on disk
 
     Raises
     ------
     BadInput
-        The file is no intact 4-D NIfTI image.
+        The file is no intact NIfTI image of three or four axes.
     """
-    with opened(path) as (header, voxels):
+    with opened(path, name=name) as (header, voxels):
         if len(header.shape) > 4:
-            raise BadInput(f"{path.name}, {len(header.shape)}-D of shape {header.shape}", "a 4-D image", "Split it.")
+            raise BadInput(
+                f"{name or path.name}, {len(header.shape)}-D of shape {header.shape}", "a 4-D image", "Split it."
+            )
         if len(header.shape) == 3:
             voxels = voxels.reshape((*header.shape, 1))
         yield header, _volumes(voxels, header.grid)

@@ -29,8 +29,11 @@ _MAX_EXTENSIONS = 64 * 2**20
 _AXES = 3
 _ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _UNIT_MM = {"meter": 1000.0, "micron": 0.001}
-_PLACEMENT = ["pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"]
-_PLACEMENT += ["qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"]
+_FORMS = {
+    "sform": ["srow_x", "srow_y", "srow_z"],
+    "qform": ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"],
+}
+_PLACEMENT = ["pixdim", "sform_code", "qform_code", *_FORMS["sform"], *_FORMS["qform"]]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class SourceGrid:
     version : 1 or 2, of the NIfTI format
     placement : header field -> value, as stored
     units : code of space units, as stored
+    disagreement_mm : how far sform and qform place one corner apart; 0 where only one is declared
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +59,7 @@ class SourceGrid:
     version: int
     placement: Mapping[str, NDArray[Any]]
     units: int
+    disagreement_mm: float
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -67,6 +72,11 @@ class SourceGrid:
         ras = self.affine @ nib.orientations.inv_ornt_aff(self.axes, self.shape)
         i, j, k = (self.shape[int(axis)] for axis in np.argsort(self.axes[:, 0]))
         return Geometry((i, j, k), ras)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the header says where the voxels lie: sform or qform code above 0."""
+        return bool(self.placement["sform_code"] > 0 or self.placement["qform_code"] > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,12 +230,11 @@ def _dtype(name: str, fields: nib.Nifti1Header) -> np.dtype[Any]:
 
 def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> SourceGrid:
     declared = {"pixdim": fields["pixdim"][1:4]}
-    if fields["sform_code"] > 0:
-        declared["sform"] = np.array([fields[row] for row in ("srow_x", "srow_y", "srow_z")])
-    if fields["qform_code"] > 0:
-        declared["qform"] = np.array(
-            [fields[field] for field in _PLACEMENT if field.startswith(("quatern", "qoffset"))]
-        )
+    declared |= {
+        form: np.concatenate([np.atleast_1d(fields[field]) for field in parts])
+        for form, parts in _FORMS.items()
+        if fields[f"{form}_code"] > 0
+    }
     for what, values in declared.items():
         refuse_if(
             not np.isfinite(values).all(),
@@ -233,16 +242,18 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
             "a finite affine",
             "Repair the header (sform or qform) and try again.",
         )
+    three = (shape[0], shape[1], shape[2])
     fields = fields.copy()
     try:
         fields.check_fix(_log, error_level=100)
         affine = np.asarray(fields.get_best_affine(), dtype=np.float64)
+        distance = _farthest(three, affine - fields.get_qform()) if _FORMS.keys() <= declared.keys() else 0.0
     except (HeaderDataError, ValueError) as error:
         raise BadInput(
             f"{name} whose affine can't be read ({error})", "a valid sform or qform", "Repair it."
         ) from error
-    affine[:3] *= _UNIT_MM.get(fields.get_xyzt_units()[0], 1.0)
-    three = (shape[0], shape[1], shape[2])
+    unit_mm = _UNIT_MM.get(fields.get_xyzt_units()[0], 1.0)
+    affine[:3] *= unit_mm
     Geometry(three, affine)  # refuses an affine that folds space flat
     return SourceGrid(
         three,
@@ -251,7 +262,14 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
         1 if fields["sizeof_hdr"] == nib.Nifti1Header.template_dtype.itemsize else 2,
         {field: np.array(fields[field]) for field in _PLACEMENT},
         int(fields["xyzt_units"]) & 7,
+        distance * unit_mm,
     )
+
+
+def _farthest(shape: tuple[int, int, int], apart: NDArray[np.float64]) -> float:
+    """Length of the longest shift of a corner under the difference of two affines."""
+    corners = np.array([(*np.multiply(corner, np.array(shape) - 1), 1) for corner in np.ndindex(2, 2, 2)])
+    return float(np.linalg.norm(corners @ apart[:3].T, axis=1).max())
 
 
 def _scaling(name: str, fields: nib.Nifti1Header) -> tuple[float, float]:

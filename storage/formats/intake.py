@@ -1,0 +1,210 @@
+"""What an uploaded file is, said before anything is stored."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from voxelight.models.errors import BadInput
+from voxelight.storage.formats.betas import read_betas_mat, read_stimulus_ids
+from voxelight.storage.formats.findings import Finding, Frozen, Tally, of_betas, of_grid, of_repeats, of_values
+from voxelight.storage.formats.images import read_picture
+from voxelight.storage.formats.names import safe_name
+from voxelight.storage.formats.nifti import opened_series
+from voxelight.storage.formats.nifti_header import SourceGrid
+from voxelight.storage.formats.sniff import NAMES, sniff
+from voxelight.storage.formats.tables import read_columns
+
+__all__ = ["Finding", "Grid", "Intake", "inspect", "safe_name"]
+
+Kind = Literal["volume", "series", "betas", "events", "picture"]
+
+_PICKLE = (
+    "Pickles can run code when opened, and plain .npy is not supported yet: save betas as .mat (scipy.io.savemat) or "
+    "NIfTI with a mask and events, and weights as safetensors."
+)
+
+
+class Grid(Frozen):
+    """The grid of an image as its file stores it.
+
+    Parameters
+    ----------
+    shape : (i, j, k), voxels
+    spacing_mm : (i, j, k)
+    orientation : where the stored axes point, e.g. ``LAS``
+    affine : (4, 4), stored voxel index -> RAS+ mm
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    affine: tuple[tuple[float, ...], ...]
+
+
+class Intake(Frozen):
+    """What was found in an accepted file; no text of its header, which may name a person.
+
+    Parameters
+    ----------
+    kind : what it holds
+    suffix : as in its name, lower case
+    media_type : for HTTP
+    geometry : of images in space, else None
+    facts : name -> number or word, by kind
+    warnings : what to look at before use
+    """
+
+    kind: Kind
+    suffix: str
+    media_type: str
+    geometry: Grid | None
+    facts: dict[str, int | float | str]
+    warnings: tuple[Finding, ...]
+
+
+def inspect(path: Path, name: str) -> Intake:
+    """Check an uploaded file and say what it is.
+
+    Parameters
+    ----------
+    path : where it lies, under any name
+    name : as the person calls it; its suffix chooses the reader, and the content must agree
+
+    Raises
+    ------
+    BadInput
+        The name is unsafe or its suffix unknown, the file is empty, damaged, too large or of another kind.
+    """
+    safe_name(name)
+    kind = sniff(path) if path.stat().st_size else "empty"
+    if kind == "empty":
+        raise BadInput(f"{name} with 0 bytes", "a file with content", "Copy or upload it again.")
+    suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower()
+    if kind in {"pickle", "npy"} or suffix in _PICKLED:
+        raise BadInput(f"{name}, {NAMES[kind]} by its content", f"one of {', '.join(_READERS)}", _PICKLE)
+    if suffix not in _READERS:
+        raise BadInput(
+            f"{name}, {NAMES[kind]} by its content",
+            f"one of {', '.join(_READERS)}",
+            _REMEDIES.get(suffix, "Convert it to one of these; renaming is not enough."),
+        )
+    return _READERS[suffix](path, name, suffix)
+
+
+def _nifti(path: Path, name: str, suffix: str) -> Intake:
+    tally = Tally()
+    with opened_series(path, name) as (header, volumes):
+        for volume in volumes:
+            tally.add(volume)
+    grid, count = header.grid, (header.shape[3] if len(header.shape) > 3 else 1)
+    kind: Kind = "series" if len(header.shape) > 3 else "volume"
+    if tally.non_finite and (kind == "volume" or tally.non_finite == tally.voxels):
+        raise BadInput(
+            f"{name} with {tally.non_finite} of {tally.voxels} voxels that are NaN or infinite",
+            "finite values",
+            "Replace them, for example by zero outside the brain, and try again.",
+        )
+    spacing = _spacing(grid)
+    facts: dict[str, int | float | str] = {
+        "dtype": header.dtype.name,
+        "voxels": tally.voxels // count,
+        "minimum": tally.low,
+        "maximum": tally.high,
+    }
+    if kind == "series":
+        facts["volumes"] = count
+    return Intake(
+        kind=kind,
+        suffix=suffix,
+        media_type="application/gzip" if suffix == ".nii.gz" else "application/octet-stream",
+        geometry=Grid(
+            shape=grid.shape,
+            spacing_mm=spacing,
+            orientation=grid.orientation,
+            affine=tuple(tuple(row) for row in grid.affine.tolist()),
+        ),
+        facts=facts,
+        warnings=(*of_grid(grid, spacing), *of_values(name, tally)),
+    )
+
+
+def _spacing(grid: SourceGrid) -> tuple[float, float, float]:
+    i, j, k = (round(float(side), 6) for side in np.linalg.norm(grid.affine[:3, :3], axis=0))
+    return i, j, k
+
+
+def _mat(path: Path, name: str, suffix: str) -> Intake:
+    betas, stimuli = read_betas_mat(path, name=name)
+    return Intake(
+        kind="betas",
+        suffix=suffix,
+        media_type="application/x-matlab-data",
+        geometry=None,
+        facts={
+            "trials": betas.values.shape[0],
+            "voxels": betas.values.shape[1],
+            "stimuli": len(stimuli.ids),
+            "picture_rows": stimuli.images.shape[1],
+            "picture_columns": stimuli.images.shape[2],
+            "minimum": float(betas.values.min()),
+            "maximum": float(betas.values.max()),
+        },
+        warnings=(*of_repeats(betas.stimulus_ids), *of_betas(betas)),
+    )
+
+
+def _events(path: Path, name: str, suffix: str) -> Intake:
+    columns = read_columns(path, name)
+    shown = read_stimulus_ids(columns, name)
+    return Intake(
+        kind="events",
+        suffix=suffix,
+        media_type="text/tab-separated-values",
+        geometry=None,
+        facts={"rows": len(shown), "stimuli": len(set(shown.tolist())), "columns": ", ".join(columns)},
+        warnings=tuple(of_repeats(shown)),
+    )
+
+
+def _picture(path: Path, name: str, suffix: str) -> Intake:
+    media_type = "image/png" if suffix == ".png" else "image/jpeg"
+    kind = sniff(path)
+    if kind in {"png", "jpeg"} and media_type != f"image/{kind}":
+        raise BadInput(f"{NAMES[kind]} under the name {name}", f"a name that ends in .{kind}", "Rename it.")
+    picture = read_picture(path, name)
+    rows, columns, channels = picture.shape
+    blank = [Finding(found="a picture of one colour", remedy="Check that it is the one you meant.")]
+    return Intake(
+        kind="picture",
+        suffix=suffix,
+        media_type=media_type,
+        geometry=None,
+        facts={"rows": rows, "columns": columns, "channels": channels},
+        warnings=tuple(blank if picture.min() == picture.max() else []),
+    )
+
+
+_READERS: dict[str, Callable[[Path, str, str], Intake]] = {
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+    ".mat": _mat,
+    ".tsv": _events,
+    ".png": _picture,
+    ".jpg": _picture,
+    ".jpeg": _picture,
+}
+_PICKLED = {".npy", ".npz", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt"}
+_REMEDIES = {
+    ".dcm": "Convert the series with dcm2niix and upload the .nii.gz.",
+    ".nrrd": "Convert it to NIfTI, with 3D Slicer or SimpleITK for example.",
+    ".mha": "Convert it to NIfTI, with SimpleITK for example.",
+    ".mgz": "Convert it to NIfTI with mri_convert.",
+    ".hdr": "Join header and image in one .nii.gz.",
+    ".img": "Join header and image in one .nii.gz.",
+    ".h5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
+    ".hdf5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
+    ".csv": "Save events as tab-separated .tsv.",
+    ".zip": "Unpack it and upload the files.",
+}

@@ -1,0 +1,86 @@
+"""Small pictures of what a file holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from voxelight.storage.formats.betas import read_betas_mat
+from voxelight.storage.formats.images import read_picture
+from voxelight.storage.formats.intake import Intake, Kind
+from voxelight.storage.formats.nifti import opened_series
+
+_HEIGHT = 192
+_CELL, _COLUMNS, _CELLS = 48, 8, 16
+_LETTER = (255, 210, 60)
+# axis cut through, axis to the right, axis upwards, letters left and right
+_PLANES = [(2, 0, 1, "LR"), (1, 0, 2, "LR"), (0, 1, 2, "PA")]
+
+
+def thumbnail(path: Path, intake: Intake) -> NDArray[np.uint8] | None:
+    """Draw a file that `inspect` accepted.
+
+    Volumes and series (their first volume) show the middle axial, coronal and sagittal plane, the person's left on
+    the left, as lettered; betas show their first distinct stimuli; a picture shows itself.
+
+    Returns
+    -------
+    array (row, column, 3), uint8, or None where there is nothing to see
+    """
+    draw = _DRAWERS.get(intake.kind)
+    return None if draw is None else draw(path, f"file{intake.suffix}")
+
+
+def _planes(path: Path, name: str) -> NDArray[np.uint8]:
+    with opened_series(path, name) as (header, volumes):
+        volume = np.nan_to_num(next(volumes), posinf=0, neginf=0)
+    low, high = np.percentile(volume, (1, 99.5))
+    if high <= low:
+        low, high = float(volume.min()), float(volume.max())
+    grey = ((volume.clip(low, high) - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    spacing = header.grid.geometry.spacing
+    return np.concatenate([_plane(grey, spacing, *plane) for plane in _PLANES], axis=1)
+
+
+def _plane(
+    grey: NDArray[np.uint8], spacing: tuple[float, float, float], cut: int, right: int, up: int, letters: str
+) -> NDArray[np.uint8]:
+    middle = np.take(grey, grey.shape[cut] // 2, axis=cut).T[::-1]  # rows from top, columns from left
+    width_mm, height_mm = grey.shape[right] * spacing[right], grey.shape[up] * spacing[up]
+    scale = _HEIGHT / max(np.multiply(grey.shape, spacing))  # one scale for all planes
+    size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
+    square = Image.new("RGB", (_HEIGHT, _HEIGHT))
+    scaled = Image.fromarray(np.ascontiguousarray(middle)).resize(size, Image.Resampling.BILINEAR)
+    square.paste(scaled, ((_HEIGHT - size[0]) // 2, (_HEIGHT - size[1]) // 2))
+    pen = ImageDraw.Draw(square)
+    pen.text((3, _HEIGHT // 2 - 6), letters[0], fill=_LETTER)
+    pen.text((_HEIGHT - 10, _HEIGHT // 2 - 6), letters[1], fill=_LETTER)
+    return np.asarray(square)
+
+
+def _sheet(path: Path, name: str) -> NDArray[np.uint8]:
+    images = read_betas_mat(path, name=name)[1].images[:_CELLS]
+    rows = -(-len(images) // _COLUMNS)
+    sheet = np.full((rows * (_CELL + 2), min(len(images), _COLUMNS) * (_CELL + 2), 3), 64, dtype=np.uint8)
+    for place, image in enumerate(images):
+        top, left = (place // _COLUMNS) * (_CELL + 2), (place % _COLUMNS) * (_CELL + 2)
+        cell = Image.fromarray(np.rint(image[..., 0] * 255).astype(np.uint8)).resize((_CELL, _CELL), 0)
+        sheet[top + 1 : top + 1 + _CELL, left + 1 : left + 1 + _CELL] = np.asarray(cell)[..., np.newaxis]
+    return sheet
+
+
+def _picture(path: Path, name: str) -> NDArray[np.uint8]:
+    pixels = np.rint(read_picture(path, name) * 255).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
+    picture.thumbnail((_HEIGHT, _HEIGHT))
+    return np.asarray(picture)
+
+
+_DRAWERS: dict[Kind, Callable[[Path, str], NDArray[np.uint8]]] = {
+    "volume": _planes,
+    "series": _planes,
+    "betas": _sheet,
+    "picture": _picture,
+}
