@@ -56,7 +56,7 @@ def parse_cursor(text: str) -> Cursor:
 
 def read_page(
     session: Session,
-    query: Select[tuple[R]],
+    query: Select[R],
     order: tuple[InstrumentedAttribute[Any], InstrumentedAttribute[uuid.UUID]],
     limit: int,
     cursor: str | None,
@@ -126,7 +126,7 @@ def count_contents(session: Session, dataset: Dataset) -> tuple[int, int]:
 
 def select_scans(
     dataset_id: uuid.UUID | None = None, kinds: Sequence[str] = (), subject: str | None = None
-) -> Select[tuple[Scan]]:
+) -> Select[Scan]:
     """Choose scans of one data set, of some kinds, of one subject."""
     query = select(Scan).join(Scan.imaging_session).join(ImagingSession.subject).join(Subject.dataset)
     if dataset_id:
@@ -149,29 +149,26 @@ def select_results(
     job: uuid.UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Select[tuple[Run]]:
+) -> Select[Run]:
     """Choose runs that gave a result; every condition that is set must hold."""
-    conditions = {
-        "dataset": Dataset.name == dataset,
-        "subject": Subject.label == subject,
-        "model": Model.name == model,
-        "kind": Job.kind == kind,
-        "job": Job.id == job,
-        "since": Run.finished_at >= since if since else None,
-        "until": Run.finished_at < until if until else None,
+    wanted = {
+        Dataset.name: dataset,
+        Subject.label: subject,
+        Model.name: model,
+        Job.kind: kind,
+        Job.id: job,
     }
-    asked = locals()
-    return (
-        select(Run)
-        .join(Run.job)
-        .join(Job.dataset)
-        .join(Job.model)
-        .join(Run.subject)
-        .where(Run.status == "done", *(rule for name, rule in conditions.items() if asked[name] is not None))
-        .options(
-            joinedload(Run.job).joinedload(Job.dataset),
-            joinedload(Run.job).joinedload(Job.model),
-            joinedload(Run.subject),
-            joinedload(Run.scan).joinedload(Scan.imaging_session),
-        )
+    query = select(Run).join(Run.job).join(Job.dataset).join(Job.model).join(Run.subject).where(Run.status == "done")
+    for column, value in wanted.items():
+        if value is not None:
+            query = query.where(column == value)
+    if since:
+        query = query.where(Run.finished_at >= since)
+    if until:
+        query = query.where(Run.finished_at < until)
+    return query.options(
+        joinedload(Run.job).joinedload(Job.dataset),
+        joinedload(Run.job).joinedload(Job.model),
+        joinedload(Run.subject),
+        joinedload(Run.scan).joinedload(Scan.imaging_session),
     )

@@ -56,6 +56,21 @@ class Outcome:
     pictures: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class JobOutcome:
+    """What belongs to a job as a whole.
+
+    Parameters
+    ----------
+    files, scores : of the job
+    run_scores : run -> scores that could be given only once all runs were done
+    """
+
+    files: tuple[OutputFile, ...] = ()
+    scores: tuple[Score, ...] = ()
+    run_scores: dict[uuid.UUID, tuple[Score, ...]] = field(default_factory=dict)
+
+
 def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
     """Store the files, then in one transaction their rows, the run's end and the job's counters."""
     refs = [stores.blobs.put_bytes(file.content) for file in outcome.files]
@@ -103,13 +118,23 @@ def record_failure(stores: Stores, run_id: uuid.UUID, error_class: str, message:
         count_runs(session, run.job)
 
 
-def record_job(stores: Stores, job_id: uuid.UUID, files: tuple[OutputFile, ...], scores: tuple[Score, ...]) -> None:
+def record_job(stores: Stores, job_id: uuid.UUID, outcome: JobOutcome) -> None:
     """Store what belongs to a job as a whole, in place of what an earlier attempt stored."""
-    refs = [stores.blobs.put_bytes(file.content) for file in files]
+    refs = [stores.blobs.put_bytes(file.content) for file in outcome.files]
     with stores.sessions.begin() as session:
         _forget(session, job_id, None)
-        _write_artifacts(session, job_id, None, files, refs)
-        _write_scores(session, job_id, None, scores)
+        _write_artifacts(session, job_id, None, outcome.files, refs)
+        _write_scores(session, job_id, None, outcome.scores)
+        for run_id, scores in outcome.run_scores.items():
+            session.execute(delete(Metric).where(Metric.run_id == run_id, Metric.name.in_({s.name for s in scores})))
+            _write_scores(session, job_id, run_id, scores)
+
+
+def read_output(stores: Stores, run_id: uuid.UUID, role: str) -> bytes:
+    """Return the content of the one file of a role that a run gave."""
+    with stores.sessions() as session:
+        query = select(Artifact.blob_sha256).where(Artifact.run_id == run_id, Artifact.role == role)
+        return stores.blobs.read(session.scalars(query).one())
 
 
 def count_runs(session: Session, job: Job) -> None:

@@ -91,7 +91,7 @@ class Dataset(_Row, Base):
     source: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(default=False)
     version: Mapped[int] = mapped_column(default=1)
-    __mapper_args__: ClassVar = {"version_id_col": version}
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
 
 
 class Subject(_Row, Base):
@@ -202,7 +202,7 @@ class Run(_Row, Base):
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    item_key: Mapped[str] = mapped_column(String(200))
+    item_key: Mapped[str] = mapped_column(String(600))
     position: Mapped[int]
     subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
     scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))

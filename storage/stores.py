@@ -1,6 +1,7 @@
 """The two stores of one installation, opened together."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from voxelight.storage.artifacts import BlobRef, BlobStore
 from voxelight.storage.schema import Artifact, Blob, Scan
 
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True)

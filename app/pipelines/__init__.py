@@ -4,14 +4,18 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import JobRequest, RecipeAnswer
-from voxelight.storage.results import Outcome, OutputFile, Score
+from voxelight.models.errors import BadInput
+from voxelight.storage.results import JobOutcome, Outcome
 from voxelight.storage.schema import Dataset, Job, Run
 from voxelight.storage.stores import Stores
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class OpenPipeline(Protocol):
         """Do one item."""
         ...
 
-    def finish(self, runs: list[Run]) -> tuple[tuple[OutputFile, ...], tuple[Score, ...]]:
+    def finish(self, runs: list[Run]) -> JobOutcome:
         """Make what belongs to the job as a whole, from the runs that are done."""
         ...
 
@@ -72,6 +76,25 @@ class Pipeline:
     plan: Callable[[Session, Stores, Dataset, JobRequest], Plan]
     open: Callable[[Stores, Job, str], OpenPipeline]
     batch_size: int
+
+
+def check_options(model: type[Options], options: dict[str, Any]) -> Options:
+    """Read the options of a job.
+
+    Raises
+    ------
+    BadInput
+        One is unknown or has no use.
+    """
+    try:
+        return model(**options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadInput(
+            f"option {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+            f"options among {', '.join(model.model_fields) or 'none'}",
+            "Correct or leave out the option.",
+        ) from None
 
 
 PIPELINES = {

@@ -2,6 +2,7 @@
 
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import func, select, update
@@ -74,7 +75,7 @@ class Jobs:
         with self._stores.sessions() as session:
             return answer_job(session, find_row(session, Job, job_id))
 
-    def list_runs(self, job_id: uuid.UUID, status: str | None = None) -> list[RunAnswer]:
+    def list_runs(self, job_id: uuid.UUID, status: str | None = None) -> Sequence[RunAnswer]:
         """Return the items of a job in their order."""
         with self._stores.sessions() as session:
             find_row(session, Job, job_id)

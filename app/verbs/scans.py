@@ -15,7 +15,9 @@ from voxelight.app.verbs.answers import answer_scan
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.storage.artifacts import CHUNK_BYTES, BlobRef, Incoming
 from voxelight.storage.formats.images import encode_png
-from voxelight.storage.formats.intake import Intake, inspect, safe_name, thumbnail
+from voxelight.storage.formats.intake import Intake, inspect
+from voxelight.storage.formats.names import safe_name
+from voxelight.storage.formats.thumbnails import thumbnail
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
 from voxelight.storage.schema import Dataset, ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores, name_blob
@@ -132,9 +134,9 @@ class Scans:
             imaging_session=visit,
             name=request.name,
             kind=intake.kind,
-            geometry=intake.geometry or {},
+            geometry=intake.geometry.model_dump(mode="json") if intake.geometry else {},
             facts=intake.facts,
-            warnings=intake.warnings,
+            warnings=[warning.model_dump() for warning in intake.warnings],
             blob_sha256=ref.sha256,
             thumbnail_sha256=small.sha256 if small else None,
         )

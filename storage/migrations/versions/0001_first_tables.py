@@ -129,7 +129,7 @@ def upgrade() -> None:
         "run",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("job_id", sa.Uuid(), nullable=False),
-        sa.Column("item_key", sa.String(length=200), nullable=False),
+        sa.Column("item_key", sa.String(length=600), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("subject_id", sa.Uuid(), nullable=False),
         sa.Column("scan_id", sa.Uuid(), nullable=False),

@@ -1,0 +1,128 @@
+"""Find and read the files that make up one subject's betas."""
+
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from voxelight.models.errors import BadInput
+from voxelight.models.values import Betas, Stimuli
+from voxelight.storage.formats.betas import read_betas_mat, read_betas_nifti
+from voxelight.storage.formats.images import read_stimuli
+from voxelight.storage.queries import find_row, select_scans
+from voxelight.storage.schema import Dataset, Scan
+from voxelight.storage.stores import Stores
+
+_PARTS = ("betas", "series", "volume", "events", "picture")
+_HOW = "Name one subject's files in the request: a .mat; or 4-D betas, a mask, an events table and the pictures."
+
+
+class BetasInput(BaseModel):
+    """Which scans hold the betas of one subject.
+
+    Parameters
+    ----------
+    subject_id, subject : whose
+    betas : a `.mat` that holds everything, or the 4-D image
+    mask, events, pictures : what belongs to a 4-D image
+    hashes : file name -> sha256 of all of them
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subject_id: uuid.UUID
+    subject: str
+    betas: uuid.UUID
+    mask: uuid.UUID | None = None
+    events: uuid.UUID | None = None
+    pictures: tuple[uuid.UUID, ...] = ()
+    hashes: dict[str, str]
+
+
+def find_betas(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID], mask: uuid.UUID | None) -> BetasInput:
+    """Choose the files that make up the betas of a request.
+
+    Parameters
+    ----------
+    session : open session
+    dataset : where they lie
+    ids : scans to choose from; empty: all of the data set
+    mask : the volume that marks the region, where there are several
+
+    Raises
+    ------
+    BadInput
+        A part is missing, or there is more than one of it.
+    """
+    scans = _choose(session, dataset, ids)
+    of = {kind: [scan for scan in scans if scan.kind == kind] for kind in _PARTS}
+    if of["betas"] and not of["series"]:
+        betas = _only(of["betas"], "betas (.mat)", dataset)
+        return _gather(betas, None, None, [])
+    betas = _only(of["series"], "betas (4-D NIfTI or .mat)", dataset)
+    masks = [scan for scan in of["volume"] if mask is None or scan.id == mask]
+    pictures = sorted(of["picture"], key=lambda scan: scan.name)
+    if not pictures:
+        raise BadInput(f"no picture in data set {dataset.name}", "the stimuli as PNG or JPEG", _HOW)
+    return _gather(
+        betas, _only(masks, "mask (3-D NIfTI)", dataset), _only(of["events"], "events (.tsv)", dataset), pictures
+    )
+
+
+def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: bool) -> tuple[Betas, Stimuli]:
+    """Read what `find_betas` chose.
+
+    Raises
+    ------
+    BadInput
+        A file is damaged, the parts don't belong together, or a stimulus has no picture.
+    """
+    with ExitStack() as stack:
+
+        def fetch(scan_id: uuid.UUID) -> Path:
+            scan = find_row(session, Scan, scan_id)
+            return stack.enter_context(stores.blobs.local_file(scan.blob_sha256, scan.name))
+
+        if inputs.mask is None or inputs.events is None:
+            betas, stimuli = read_betas_mat(fetch(inputs.betas), subject=inputs.subject)
+        else:
+            betas = read_betas_nifti(fetch(inputs.betas), fetch(inputs.mask), fetch(inputs.events), inputs.subject)
+            stimuli = read_stimuli([fetch(picture) for picture in inputs.pictures])
+            stimuli = stimuli.select(np.array(list(dict.fromkeys(betas.stimulus_ids.tolist()))))
+    return replace(betas, simulated=simulated), stimuli
+
+
+def _choose(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID]) -> list[Scan]:
+    if not ids:
+        return list(session.scalars(select_scans(dataset.id)))
+    scans = [find_row(session, Scan, scan_id) for scan_id in dict.fromkeys(ids)]
+    strangers = [scan.name for scan in scans if scan.imaging_session.subject.dataset_id != dataset.id]
+    if strangers:
+        raise BadInput(f"{strangers[0]} of another data set", f"scans of data set {dataset.name}", _HOW)
+    return scans
+
+
+def _only(scans: list[Scan], what: str, dataset: Dataset) -> Scan:
+    if len(scans) != 1:
+        names = f": {', '.join(scan.name for scan in scans[:5])}" if scans else ""
+        raise BadInput(f"{len(scans)} files of {what} in data set {dataset.name}{names}", "exactly one", _HOW)
+    return scans[0]
+
+
+def _gather(betas: Scan, mask: Scan | None, events: Scan | None, pictures: list[Scan]) -> BetasInput:
+    subject = betas.imaging_session.subject
+    parts = [scan for scan in (betas, mask, events, *pictures) if scan is not None]
+    return BetasInput(
+        subject_id=subject.id,
+        subject=subject.label,
+        betas=betas.id,
+        mask=mask.id if mask else None,
+        events=events.id if events else None,
+        pictures=tuple(picture.id for picture in pictures),
+        hashes={scan.name: scan.blob_sha256 for scan in parts},
+    )

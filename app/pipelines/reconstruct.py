@@ -1,0 +1,226 @@
+"""Reconstruct pictures from betas: one held-out unit, one item; scores and null once all are done."""
+
+import json
+import re
+import uuid
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+from sqlalchemy.orm import Session
+
+from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
+from voxelight.app.pipelines.inputs import BetasInput, find_betas, read_betas
+from voxelight.app.provenance import describe, find_device, find_revision
+from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
+from voxelight.models.errors import Refused
+from voxelight.models.values import Provenance
+from voxelight.neuro.recipes import find_recipe, list_recipes
+from voxelight.neuro.reconstruct import FoldReconstruction, plan_folds, reconstruct_fold
+from voxelight.storage.formats.images import encode_png
+from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score, read_output
+from voxelight.storage.schema import Dataset, Job, Run
+from voxelight.storage.stores import Stores
+
+MODEL_VERSION = "1"
+
+
+class ReconstructOptions(BaseModel):
+    """What a reconstruction job can set beside its recipe.
+
+    Parameters
+    ----------
+    permutations : draws of the null; left out, the recipe's
+    mask : id of the volume that marks the region, where the data set holds several
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    permutations: int | None = Field(None, ge=0, le=100_000)
+    mask: uuid.UUID | None = None
+
+
+def show_recipes() -> list[RecipeAnswer]:
+    """Return what a person chooses from."""
+    return [
+        RecipeAnswer(
+            name=recipe.name,
+            kind="reconstruct",
+            title=recipe.title,
+            summary=recipe.summary,
+            model=recipe.decoder,
+            weights_sha256="",
+            licence="",
+        )
+        for recipe in map(find_recipe, list_recipes())
+    ]
+
+
+def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest) -> Plan:
+    """Check consent, read the inputs once and list what is held out.
+
+    Raises
+    ------
+    Refused
+        The data set has no consent or no purpose.
+    BadInput
+        Inputs are missing, ambiguous, damaged or don't belong together.
+    """
+    _ask_consent(dataset)
+    recipe = find_recipe(request.recipe)
+    options = check_options(ReconstructOptions, request.options)
+    inputs = find_betas(session, dataset, request.scans, options.mask)
+    betas, _ = read_betas(session, stores, inputs, dataset.simulated)
+    return Plan(
+        items=tuple(
+            Item(key=fold.key, scan_id=inputs.betas, subject_id=inputs.subject_id) for fold in plan_folds(betas, recipe)
+        ),
+        model=ModelFacts(
+            name=recipe.decoder,
+            version=MODEL_VERSION,
+            task="reconstruction",
+            config=recipe.decoder_options,
+            weights_sha256="",
+            licence="Apache-2.0",
+        ),
+        params={"inputs": inputs.model_dump(mode="json")},
+    )
+
+
+def _ask_consent(dataset: Dataset) -> None:
+    if dataset.consent == "none" or not dataset.purpose.strip():
+        raise Refused(
+            f"data set {dataset.name} with consent {dataset.consent!r} and "
+            + (f"purpose {dataset.purpose!r}" if dataset.purpose.strip() else "no purpose"),
+            "a stated purpose, and consent given, public or simulated",
+            "Decoded content is sensitive: record on what ground and what for these data may be decoded.",
+        )
+
+
+class OpenReconstruction:
+    """Betas and stimuli of one job in memory, with its folds."""
+
+    def __init__(self, stores: Stores, job: Job, device: str) -> None:
+        self._stores = stores
+        self._device = find_device(device)
+        options = ReconstructOptions(**job.params["options"])
+        changes: dict[str, Any] = {"seed": job.seed or find_recipe(job.recipe).seed}
+        if options.permutations is not None:
+            changes["permutations"] = options.permutations
+        self._recipe = find_recipe(job.recipe).model_copy(update=changes)
+        self._options = options.model_dump(mode="json", exclude_none=True)
+        inputs = BetasInput(**job.params["inputs"])
+        with stores.sessions() as session:
+            self._betas, self._stimuli = read_betas(session, stores, inputs, job.dataset.simulated)
+        self._folds = {fold.key: fold for fold in plan_folds(self._betas, self._recipe)}
+        self._inputs = inputs.hashes
+
+    def run_item(self, run: Run) -> Outcome:
+        """Reconstruct the stimuli of one held-out unit."""
+        fold = reconstruct_fold(self._betas, self._stimuli, self._folds[run.item_key], self._recipe, self._device)
+        files = [OutputFile("prediction", f"{file_stem(run.item_key)}_prediction.safetensors", _TENSORS, _save(fold))]
+        pictures = {}
+        shown = self._stimuli.select(fold.stimulus_ids).images
+        for stimulus, image, own in zip(fold.stimulus_ids.tolist(), fold.images, shown, strict=True):
+            stem = file_stem(stimulus)
+            pictures[stimulus] = f"{stem}_reconstruction.png"
+            files.append(OutputFile("reconstruction", pictures[stimulus], "image/png", encode_png(image)))
+            files.append(OutputFile("stimulus", f"{stem}_stimulus.png", "image/png", encode_png(own)))
+        provenance = Provenance(
+            recipe=self._recipe.name,
+            weights_sha256=fold.weights_sha256,
+            revision=find_revision(),
+            seed=self._recipe.seed,
+            device=self._device,
+            options=self._options | {"alpha": fold.alpha, "held_out": run.item_key, "unit": self._recipe.unit},
+        )
+        return Outcome(files=tuple(files), provenance=describe(provenance, self._inputs), pictures=pictures)
+
+    def finish(self, runs: list[Run]) -> JobOutcome:
+        """Draw the contact sheet; score against the null where nothing is missing."""
+        from voxelight.neuro.draw import draw_pairs
+        from voxelight.neuro.evaluate.report import score_reconstructions
+
+        folds = [self._load(run) for run in runs]
+        report = (
+            score_reconstructions(self._betas, self._stimuli, folds, self._recipe)
+            if len(folds) == len(self._folds)
+            else None
+        )
+        sheet = draw_pairs(self._stimuli, folds, self._betas.simulated)
+        files = [OutputFile("contact_sheet", "contact_sheet.png", "image/png", encode_png(sheet))]
+        scores: tuple[Score, ...] = ()
+        if report is None:
+            return JobOutcome(tuple(files))
+        conditions = {
+            "normalisation": report.normalisation,
+            "unit": report.unit,
+            "permutations": report.permutations,
+            "seed": report.seed,
+            "simulated": report.simulated,
+        }
+        scores = tuple(
+            Score(
+                row["name"],
+                row["value"],
+                low=row["low"],
+                high=row["high"],
+                detail={k: row[k] for k in ("null_mean", "null_std", "p", "n")} | conditions,
+            )
+            for row in report.rows()
+        )
+        by_stimulus = {
+            name: dict(zip(report.stimulus_ids.tolist(), map(float, values), strict=True))
+            for name, values in report.by_stimulus.items()
+        }
+        content = {
+            "recipe": report.recipe,
+            **conditions,
+            "scores": report.rows(),
+            "by_stimulus": by_stimulus,
+            "notes": list(report.notes),
+            "notice": DECODING_NOTICE,
+        }
+        files.append(OutputFile("scores", "scores.json", "application/json", json.dumps(content, indent=2).encode()))
+        run_scores = {
+            run.id: tuple(
+                Score(name, by_stimulus[name][stimulus], label=stimulus)
+                for name in by_stimulus
+                if "." not in name
+                for stimulus in fold.stimulus_ids.tolist()
+            )
+            for run, fold in zip(runs, folds, strict=True)
+        }
+        return JobOutcome(tuple(files), scores, run_scores)
+
+    def _load(self, run: Run) -> FoldReconstruction:
+        tensors = load_tensors(read_output(self._stores, run.id, "prediction"))
+        return FoldReconstruction(
+            key=run.item_key,
+            stimulus_ids=self._folds[run.item_key].stimulus_ids,
+            images=tensors["predictions"].clip(0, 1),
+            predictions=tensors["predictions"],
+            alpha=float(run.provenance["options"]["alpha"]),
+            weights_sha256=run.provenance["weights_sha256"],
+            seed=run.provenance["seed"],
+        )
+
+
+_TENSORS = "application/vnd.safetensors"
+
+
+def _save(fold: FoldReconstruction) -> bytes:
+    return save_tensors(
+        {"predictions": np.ascontiguousarray(fold.predictions)},
+        metadata={"stimulus_ids": json.dumps(fold.stimulus_ids.tolist())},
+    )
+
+
+def file_stem(name: str) -> str:
+    """Return a name as part of a file name, with what a file system may refuse replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:120] or "item"
+
+
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, batch_size=4)

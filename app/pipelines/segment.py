@@ -1,0 +1,181 @@
+"""Segment volumes: one scan, one label map on the scan's own grid."""
+
+import json
+import tempfile
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
+from voxelight.app.provenance import describe, find_device, find_revision
+from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
+from voxelight.medseg.recipes import find_recipe, list_recipes
+from voxelight.models.errors import BadInput
+from voxelight.models.values import LabelMap, Provenance
+from voxelight.models.weights import WEIGHTS
+from voxelight.storage.formats.images import encode_png
+from voxelight.storage.formats.nifti import read_source_grid, read_volume, write_label_map
+from voxelight.storage.queries import find_row, select_scans
+from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score
+from voxelight.storage.schema import Dataset, Job, Run, Scan
+from voxelight.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from voxelight.medseg.segment import Segmenter
+
+
+class SegmentOptions(BaseModel):
+    """What a segmentation job can set beside its recipe: nothing yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def show_recipes() -> list[RecipeAnswer]:
+    """Return what a person chooses from."""
+    return [
+        RecipeAnswer(
+            name=recipe.name,
+            kind="segment",
+            title=recipe.title,
+            summary=recipe.summary,
+            model=recipe.weights,
+            weights_sha256=WEIGHTS[recipe.weights].sha256,
+            licence=WEIGHTS[recipe.weights].licence,
+        )
+        for recipe in list_recipes()
+    ]
+
+
+def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest) -> Plan:
+    """Choose the volumes of a request.
+
+    Raises
+    ------
+    NotFound
+        The recipe or a scan is not there.
+    BadInput
+        A scan is no volume or belongs to another data set, or there is none.
+    """
+    recipe = find_recipe(request.recipe)
+    check_options(SegmentOptions, request.options)
+    scans = _choose(session, dataset, request.scans)
+    weights = WEIGHTS[recipe.weights]
+    return Plan(
+        items=tuple(
+            Item(key=_name_item(scan), scan_id=scan.id, subject_id=scan.imaging_session.subject_id) for scan in scans
+        ),
+        model=ModelFacts(
+            name=recipe.weights,
+            version=weights.sha256[:12],
+            task="segmentation",
+            config={"network": recipe.network, **recipe.config},
+            weights_sha256=weights.sha256,
+            licence=weights.licence,
+        ),
+    )
+
+
+def _choose(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID]) -> list[Scan]:
+    if ids:
+        scans = [find_row(session, Scan, scan_id) for scan_id in dict.fromkeys(ids)]
+    else:
+        scans = list(session.scalars(select_scans(dataset.id, ("volume",)).order_by(Scan.created_at, Scan.id)))
+    for scan in scans:
+        if scan.kind != "volume" or scan.imaging_session.subject.dataset_id != dataset.id:
+            raise BadInput(
+                f"{scan.name}, a {scan.kind} of data set {scan.imaging_session.subject.dataset.name}",
+                f"volumes (3-D NIfTI) of data set {dataset.name}",
+                "Choose volumes only, or leave the choice empty to take all of them.",
+            )
+    if not scans:
+        raise BadInput(
+            f"no volume in data set {dataset.name}",
+            "at least one 3-D NIfTI image",
+            "Upload the images to segment first.",
+        )
+    return scans
+
+
+def _name_item(scan: Scan) -> str:
+    visit = scan.imaging_session
+    return f"{visit.subject.label}/{visit.label}/{scan.name}"
+
+
+class OpenSegmentation:
+    """A segmenter on its device, for the scans of one job."""
+
+    def __init__(self, stores: Stores, job: Job, device: str) -> None:
+        self._stores = stores
+        self._recipe = find_recipe(job.recipe)
+        self._device = find_device(device)
+        self._seed = job.seed
+        self._segmenter = _load(self._recipe.name, self._device)
+
+    def run_item(self, run: Run) -> Outcome:
+        """Segment one scan."""
+        from voxelight.medseg.draw import draw_overlay
+        from voxelight.medseg.segment import segment
+
+        stem = run.scan.name.removesuffix(".gz").removesuffix(".nii")
+        with self._stores.blobs.local_file(run.scan.blob_sha256, run.scan.name) as path:
+            volume, grid = read_volume(path), read_source_grid(path)
+        label_map = segment(volume, self._segmenter)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{stem}_dseg.nii.gz"
+            write_label_map(file, label_map, grid)
+            content = file.read_bytes()
+        provenance = self._describe(run)
+        return Outcome(
+            files=(
+                OutputFile("label_map", f"{stem}_dseg.nii.gz", "application/gzip", content),
+                OutputFile("overlay", f"{stem}_overlay.png", "image/png", encode_png(draw_overlay(volume, label_map))),
+                OutputFile("sidecar", f"{stem}_dseg.json", "application/json", _sidecar(run, label_map, provenance)),
+            ),
+            provenance=provenance,
+            scores=tuple(
+                Score("volume", value, label=name, unit="ml") for name, value in label_map.volumes_ml().items()
+            ),
+            label_names=label_map.names,
+            volumes_ml=label_map.volumes_ml(),
+        )
+
+    def finish(self, runs: list[Run]) -> JobOutcome:
+        """Nothing belongs to a segmentation job as a whole."""
+        return JobOutcome()
+
+    def _describe(self, run: Run) -> dict[str, Any]:
+        provenance = Provenance(
+            recipe=self._recipe.name,
+            weights_sha256=WEIGHTS[self._recipe.weights].sha256,
+            revision=find_revision(),
+            seed=self._seed,
+            device=self._device,
+        )
+        return describe(provenance, {run.scan.name: run.scan.blob_sha256})
+
+
+@lru_cache(maxsize=2)
+def _load(recipe: str, device: str) -> "Segmenter":
+    from voxelight.medseg.segment import load_segmenter
+
+    return load_segmenter(find_recipe(recipe), device)
+
+
+def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes:
+    content = {
+        "Sources": [run.scan.name],
+        "LabelNames": {str(number): name for number, name in label_map.names.items()},
+        "VolumesMl": label_map.volumes_ml(),
+        "GeneratedBy": [{"Name": "voxelight", "Version": provenance["revision"]}],
+        "Provenance": provenance,
+        "Notice": NOTICE,
+    }
+    return json.dumps(content, indent=2).encode()
+
+
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, batch_size=1)
