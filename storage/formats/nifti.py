@@ -87,15 +87,17 @@ def read_label_map(path: Path, names: dict[int, str]) -> LabelMap:
     with opened(path) as (header, voxels):
         _refuse_series(path, header)
         array = _turned(np.asanyarray(voxels), header.grid)
-    labels: NDArray[np.uint8] | NDArray[np.uint16]
-    labels = array.astype(np.uint8) if max(names, default=0) < 2**8 else array.astype(np.uint16)
-    wrong = int(np.count_nonzero(labels != array))
+    two_bytes = max(names, default=0) >= 2**8
+    numbers = (array >= 0) & (array < 2 ** (16 if two_bytes else 8)) & (array == np.rint(array))
+    wrong = array.size - int(np.count_nonzero(numbers))
     if wrong:
         raise BadInput(
             f"{path.name} with {wrong} voxels that are no label number, from {array.min():g} to {array.max():g}",
             f"0 and {sorted(names)}",
             "Give the segmentation and not the image or a probability map; resample labels with nearest neighbour.",
         )
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    labels = array.astype(np.uint16) if two_bytes else array.astype(np.uint8)
     return LabelMap(labels, header.grid.geometry, names)
 
 

@@ -179,7 +179,7 @@ def _parse(path: Path, name: str) -> nib.Nifti1Header:
     )
     with gzip_faults(name), open_stream(path) as stream:
         block = stream.read(nib.Nifti2Header.template_dtype.itemsize)
-    for header_type, magic in ((nib.Nifti1Header, b"n+1"), (nib.Nifti2Header, b"n+2\0\r\n\x1a\n")):
+    for header_type, magic in ((nib.Nifti1Header, b"n+1"), (nib.Nifti2Header, b"n+2")):
         length = header_type.template_dtype.itemsize
         for endianness, order in _ORDERS.items():
             if len(block) >= length and int.from_bytes(block[:4], order) == length:
