@@ -28,7 +28,6 @@ _FAULTS = (
     MemoryError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -63,15 +62,13 @@ def read_picture(path: Path, name: str = "", max_pixels: int = MAX_PIXELS) -> ND
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
             picture = Image.open(path, formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError as error:
+        raise _too_large(f"{name} ({error})", max_pixels) from error
     except _FAULTS as error:
         raise _unreadable(name, error) from error
     with picture:
-        refuse_if(
-            picture.width * picture.height > max_pixels,
-            f"{name} of {picture.width} x {picture.height} pixels",
-            f"at most {max_pixels / 1e6:g} million pixels",
-            "Scale it down.",
-        )
+        if picture.width * picture.height > max_pixels:
+            raise _too_large(f"{name} of {picture.width} x {picture.height} pixels", max_pixels)
         try:
             upright = ImageOps.exif_transpose(picture)
         except _FAULTS as error:
@@ -189,3 +186,7 @@ def _squared(picture: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 def _unreadable(name: str, error: Exception) -> BadInput:
     return BadInput(f"{name}, a picture that can't be decoded ({error})", "an intact PNG or JPEG", "Copy it again.")
+
+
+def _too_large(found: str, max_pixels: int) -> BadInput:
+    return BadInput(found, f"at most {max_pixels / 1e6:g} million pixels", "Scale it down.")

@@ -217,7 +217,7 @@ def _dtype(name: str, fields: nib.Nifti1Header) -> np.dtype[Any]:
     remedy = "Save it as integers or floats of up to 64 bits."
     try:
         dtype = np.dtype(fields.get_data_dtype())
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise BadInput(f"{name} with voxels of data type {int(fields['datatype'])}", "a known type", remedy) from error
     refuse_if(
         dtype.kind not in "iuf" or dtype.itemsize > 8,
