@@ -1,0 +1,152 @@
+"""Every error as a problem of RFC 9457."""
+
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from voxelight.app.errors import find_answer
+from voxelight.app.schemas import Problem
+from voxelight.models.errors import BadInput, NotFound, Unavailable, VoxelightError
+
+MEDIA_TYPE = "application/problem+json"
+_SHOWN = 80  # characters of what a person sent
+_NOBODY_LISTENS = 499
+
+KINDS = {
+    403: ("refused", "Not allowed"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    409: ("conflict", "Conflict with what is stored"),
+    412: ("changed-meanwhile", "Changed meanwhile"),
+    413: ("too-large", "Too large"),
+    416: ("no-such-range", "No such range"),
+    421: ("wrong-host", "Meant for another host"),
+    422: ("bad-input", "Can't be used as it is"),
+    500: ("internal", "Fault of this software"),
+    503: ("unavailable", "Not available now"),
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "What is wrong with the request, and what to do"},
+    "5XX": {"model": Problem, "description": "What is wrong here, and what to do"},
+}
+
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+
+def answer_problem(
+    error: VoxelightError, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Return an error as a problem; its status is that of the table, unless given."""
+    status = status or find_answer(error)[0]
+    kind, title = KINDS.get(status, ("other", "Refused"))
+    problem = Problem(
+        type=f"urn:voxelight:problem:{kind}",
+        title=title,
+        status=status,
+        detail=str(error),
+        found=error.found,
+        expected=error.expected,
+        remedy=error.remedy,
+    )
+    return JSONResponse(problem.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
+
+
+async def _answer_ours(_: Request, error: VoxelightError) -> Response:
+    return answer_problem(error)
+
+
+async def _answer_validation(_: Request, error: RequestValidationError) -> Response:
+    faults = error.errors()
+    return answer_problem(
+        BadInput(
+            "; ".join(_say_found(fault) for fault in faults),
+            "; ".join(f"{_say_place(fault)}: {fault['msg']}" for fault in faults),
+            "Correct the request; /api/openapi.json describes it.",
+        )
+    )
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    asked = f"{request.method} {request.url.path}"
+    headers = dict(error.headers or {})
+    if error.status_code == 404:
+        problem: VoxelightError = NotFound(
+            f"no route {asked}", "a route of this API", "Look it up in /api/openapi.json or in docs/http.md."
+        )
+    elif error.status_code == 405:
+        headers["Allow"] = ", ".join(_find_methods(request))
+        problem = BadInput(asked, headers["Allow"], "Use a method that this route has.")
+    elif error.status_code == 413:
+        problem = BadInput(f"{asked} with {error.detail}", "a small JSON document", "Send files with PUT, one by one.")
+    else:
+        problem = BadInput(f"{asked}: {error.detail}", "a request of HTTP/1.1", "Correct the request.")
+    return answer_problem(problem, error.status_code, headers)
+
+
+async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
+    return Response(status_code=_NOBODY_LISTENS)
+
+
+async def _answer_database(_: Request, __: OperationalError) -> Response:
+    return answer_problem(
+        Unavailable("no answer from the database", "one", "Try again; if it stays, look into the server's log.")
+    )
+
+
+async def _answer_unstorable(_: Request, __: DataError) -> Response:
+    return answer_problem(
+        BadInput("a value that the database can't hold", "plain text and numbers", "Take NUL characters out.")
+    )
+
+
+async def _answer_unexpected(_: Request, __: Exception) -> Response:
+    # The server logs the traceback: the exception is raised again once this has been sent.
+    return answer_problem(
+        VoxelightError(
+            "an error that nobody foresaw",
+            "an answer",
+            "Try again; if it stays, report it with the server's log of this minute.",
+        )
+    )
+
+
+def _say_place(fault: Mapping[str, Any]) -> str:
+    where, *path = (str(part) for part in fault["loc"])
+    return f"{where} {'.'.join(path)}".strip()
+
+
+def _say_found(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "missing":
+        return f"no {_say_place(fault)}"
+    if fault["type"] == "json_invalid":
+        return f"a body that is no JSON ({fault['ctx']['error']})"
+    shown = repr(fault.get("input"))
+    return f"{shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + '...'} as {_say_place(fault)}"
+
+
+def _find_methods(request: Request) -> list[str]:
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return sorted(
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        for method in operations
+    )
+
+
+HANDLERS: dict[int | type[Exception], Handler] = {
+    VoxelightError: _answer_ours,
+    RequestValidationError: _answer_validation,
+    HTTPException: _answer_http,
+    ClientDisconnect: _answer_nobody,
+    OperationalError: _answer_database,
+    DataError: _answer_unstorable,
+    Exception: _answer_unexpected,
+}

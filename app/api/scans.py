@@ -1,0 +1,90 @@
+"""Scans over HTTP: uploads of any size, and what the intake check found in them."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import Field
+
+from voxelight.app.api.dependencies import PREFIX, Door, Paging
+from voxelight.app.schemas import Label, Page, ScanAnswer, ScanRequest
+from voxelight.models.errors import NotFound
+from voxelight.storage.artifacts import CHUNK_BYTES
+
+router = APIRouter(tags=["scans"])
+
+
+class ScanPaging(Paging):
+    """Which scans: every condition that is set must hold."""
+
+    dataset: str | None = None
+    subject: str | None = None
+    kind: str | None = Field(None, description="volume, series, betas, events or picture")
+
+
+@router.put(
+    "/datasets/{dataset}/scans/{filename:path}",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def upload_scan(
+    services: Door,
+    dataset: Label,
+    filename: Annotated[str, Path(description="plain file name; its suffix says what the file is")],
+    request: Request,
+    response: Response,
+    subject: Label = "01",
+    session: Label = "01",
+) -> ScanAnswer:
+    """Take in a file: the body is its content and nothing else.
+
+    It is written to the disk as it arrives, checked, and only then stored. A refusal, or a client that goes away,
+    leaves nothing behind.
+    """
+    place = ScanRequest(name=filename, dataset=dataset, subject=subject, session=session)
+    async with contextmanager_in_threadpool(services.scans.receive(place)) as incoming:
+        async for chunk in _join(request.stream()):
+            await run_in_threadpool(incoming.write, chunk)
+        answer = await run_in_threadpool(services.scans.keep, incoming, place)
+    response.headers["Location"] = f"{PREFIX}/scans/{answer.id}"
+    return answer
+
+
+@router.get("/scans")
+def list_scans(services: Door, asked: Annotated[ScanPaging, Query()]) -> Page[ScanAnswer]:
+    """List scans, newest first."""
+    return services.scans.list(asked.dataset, asked.subject, asked.kind, asked.limit, asked.cursor)
+
+
+@router.get("/scans/{scan_id}")
+def show_scan(services: Door, scan_id: uuid.UUID) -> ScanAnswer:
+    """Show what the intake check found in one scan."""
+    return services.scans.show(scan_id)
+
+
+@router.get("/scans/{scan_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+def show_thumbnail(services: Door, scan_id: uuid.UUID) -> Response:
+    """Show a scan as a small picture."""
+    picture = services.scans.read_thumbnail(scan_id)
+    if picture is None:
+        raise NotFound("a scan without a thumbnail", "an image or a picture", "Look at its facts instead.")
+    return Response(picture, media_type="image/png")
+
+
+async def _join(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Join what the network gives to pieces that are worth a write."""
+    joined = bytearray()
+    async for chunk in stream:
+        joined += chunk
+        if len(joined) >= CHUNK_BYTES:
+            yield bytes(joined)
+            joined.clear()
+    if joined:
+        yield bytes(joined)

@@ -1,0 +1,222 @@
+"""The one process that serves page and API: Streamlit and FastAPI side by side on one port, with a worker inside."""
+
+import errno
+import logging
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import streamlit
+import uvicorn
+from fastapi.concurrency import contextmanager_in_threadpool
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+from streamlit.web import bootstrap
+from uvicorn.config import LOGGING_CONFIG
+
+from voxelight.app.api import create_api
+from voxelight.app.api.hosts import LOCAL_HOSTS, KnownHosts
+from voxelight.app.bootstrap import open_services
+from voxelight.app.services import Services
+from voxelight.app.settings import Settings
+from voxelight.models.errors import BadInput, Unavailable, VoxelightError
+
+PAGE = Path(__file__).parent / "ui" / "main.py"
+_BACKLOG = 2048
+_GRACE_S = 5  # for answers under way when the process is told to stop; event streams never end by themselves
+_log = logging.getLogger(__name__)
+
+
+class Web(Starlette):
+    """Page and API as one ASGI application.
+
+    Parameters
+    ----------
+    services : the installation behind both; whoever opened it closes it
+    worker : whether jobs run in this process
+    script : the page
+    """
+
+    def __init__(self, services: Services, worker: bool, script: Path) -> None:
+        self.services = services
+        self.refusal: VoxelightError | None = None
+        self._worker = worker
+        page = streamlit.App(script, lifespan=self._living)
+        # Beside the page and not within it: Streamlit's middleware would compress files and answer odd paths itself.
+        super().__init__(routes=[Mount("/api", create_api(services)), Mount("/", page)], lifespan=page.lifespan())
+
+    @asynccontextmanager
+    async def _living(self, _: streamlit.App) -> AsyncIterator[None]:
+        _CURRENT.show(self.services)
+        try:
+            if not self._worker:
+                yield
+                return
+            from voxelight.app.worker import working
+
+            async with contextmanager_in_threadpool(working(self.services)):
+                yield
+        except VoxelightError as error:
+            self.refusal = error
+            raise
+        finally:
+            _CURRENT.hide(self.services)
+
+
+class _Current:
+    """The services that the page of this process stands before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: Services | None = None
+        self._own: Services | None = None
+
+    def show(self, services: Services) -> None:
+        self._shown = services
+
+    def hide(self, services: Services) -> None:
+        if self._shown is services:
+            self._shown = None
+
+    def find(self) -> Services:
+        if self._shown is not None:
+            return self._shown
+        settings = Settings()
+        with self._lock:
+            if self._own is None or self._own.settings != settings:
+                self._own = open_services(settings)
+            return self._own
+
+
+_CURRENT = _Current()
+
+
+def create_app(services: Services, worker: bool = True, script: Path = PAGE) -> Web:
+    """Return page and API as one ASGI application, with a worker that lives as long as it is served.
+
+    Parameters
+    ----------
+    services : the installation behind both; whoever opened it closes it
+    worker : whether jobs run in this process
+    script : the page
+    """
+    _CURRENT.show(services)
+    return Web(services, worker, script)
+
+
+def current_services() -> Services:
+    """Return the services that the page speaks to: the server's, or, without one, those of the settings in force."""
+    return _CURRENT.find()
+
+
+def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8501, worker: bool = True) -> None:
+    """Serve page and API until the process is told to stop.
+
+    Parameters
+    ----------
+    settings : of the installation
+    host : address to listen on
+    port : 0 for any that is free
+    worker : whether jobs run in this process
+
+    Raises
+    ------
+    BadInput
+        This machine has no such address.
+    Unavailable
+        The port is taken, or may not be used.
+    Conflict
+        Another living process works for this installation under the same name.
+    """
+    with _listen(host, port) as listener:
+        port = listener.getsockname()[1]
+        _set_up_page(host, port)
+        services = open_services(settings)
+        try:
+            app = create_app(services, worker)
+            local = _is_loopback(host)
+            server = uvicorn.Server(_configure(KnownHosts(app, LOCAL_HOSTS | {host}) if local else app))
+            _stop_on_signals(server)
+            if not local:
+                _log.warning(
+                    "Listening on %s, and there is no authentication yet: whoever reaches port %d reads and changes "
+                    "everything. Use a trusted network or a proxy that asks who is there.",
+                    host,
+                    port,
+                )
+            _log.info("Page on http://%s:%d, API below /api/v1. Stop with Ctrl+C.", _in_url(host), port)
+            server.run(sockets=[listener])
+            if app.refusal is not None:
+                raise app.refusal
+        finally:
+            services.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE:
+            raise Unavailable(
+                f"port {port} of {host}, in use by another process",
+                "a free port",
+                f"Stop what listens there, or choose another port, {port + 1} for one.",
+            ) from None
+        if number == errno.EACCES:
+            raise Unavailable(f"port {port}, kept for the system", "a port above 1023", "Choose another.") from None
+        raise BadInput(
+            f"the address {host}, port {port} ({error})", "an address of this machine", "Use 127.0.0.1 or 0.0.0.0."
+        ) from None
+
+
+def _set_up_page(host: str, port: int) -> None:
+    options: dict[str, Any] = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": False,
+    }
+    bootstrap.load_config_options(options)
+
+
+def _configure(app: ASGIApp) -> uvicorn.Config:
+    log = deepcopy(LOGGING_CONFIG)
+    log["loggers"]["voxelight"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    return uvicorn.Config(
+        app,
+        log_config=log,
+        access_log=False,
+        ws="websockets-sansio",
+        ws_max_size=int(streamlit.get_option("server.maxMessageSize")) << 20,
+        ws_ping_interval=30,
+        ws_ping_timeout=30,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    # The server raises a signal again once it has shut down; this handler then lets the process end by itself.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, server.handle_exit)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
