@@ -119,14 +119,14 @@ def encode_png(array: NDArray[Any]) -> bytes:
     BadInput
         The shape, type or range is another.
     """
-    floating = array.dtype.kind == "f"
-    in_range = not floating or (bool(np.isfinite(array).all()) and array.min() >= 0 and array.max() <= 1)
     refuse_if(
         array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3)),
         f"a picture of shape {array.shape}",
         "(row, column) or (row, column, 1 or 3 channels)",
         "Give one grey or RGB picture.",
     )
+    floating = array.dtype.kind == "f"
+    in_range = not floating or (bool(np.isfinite(array).all()) and array.min() >= 0 and array.max() <= 1)
     refuse_if(
         not (in_range and (floating or array.dtype == np.uint8)),
         f"a picture of type {array.dtype} from {array.min()} to {array.max()}",
@@ -157,6 +157,7 @@ def write_png(path: Path, array: NDArray[Any]) -> None:
 def _as_array(picture: Image.Image, name: str) -> NDArray[np.float32]:
     if picture.mode in _GREY_16:
         return (np.asarray(picture, dtype=np.float32) / np.float32(65535))[..., np.newaxis]
+    grey = picture.mode in {"1", "L", "LA"}
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         lowest = int(np.asarray(picture)[..., 3].min())
@@ -166,7 +167,6 @@ def _as_array(picture: Image.Image, name: str) -> NDArray[np.float32]:
             "a picture without transparency",
             "Flatten it onto the background that was shown.",
         )
-    grey = picture.mode in {"1", "L", "LA"}
     array = np.asarray(picture.convert("L" if grey else "RGB"), dtype=np.float32) / np.float32(255)
     return array[..., np.newaxis] if grey else array
 

@@ -78,9 +78,9 @@ def inspect(path: Path, name: str) -> Intake:
         The name is unsafe or its suffix unknown, the file is empty, damaged, too large or of another kind.
     """
     safe_name(name)
-    kind = sniff(path) if path.stat().st_size else "empty"
-    if kind == "empty":
+    if path.is_file() and not path.stat().st_size:
         raise BadInput(f"{name} with 0 bytes", "a file with content", "Copy or upload it again.")
+    kind = sniff(path)
     suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower()
     if kind in {"pickle", "npy"} or suffix in _PICKLED:
         raise BadInput(f"{name}, {NAMES[kind]} by its content", f"one of {', '.join(_READERS)}", _PICKLE)

@@ -1,7 +1,7 @@
 """Files read as plain or gzip streams, in bounded memory."""
 
 import gzip
-import os
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +94,7 @@ def check_stream(path: Path, stored: int, name: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write to a temporary name beside `path` that takes its place at the end; a failure leaves nothing behind."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -128,7 +128,7 @@ def test_no_text_of_the_source_header_reaches_the_label_map(write_nifti, tmp_pat
         "image.nii.gz",
         numbered(),
         descrip=b"DOE^JANE 1961-04-12",
-        aux_file=b"/home/jane",
+        aux_file=b"JANE.img",
         db_name=b"DOE",
         intent_name=b"JANE",
     )
