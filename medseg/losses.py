@@ -1,0 +1,72 @@
+"""Losses between logits and a reference, by name."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+_VOXELS = (0, 2, 3, 4)
+
+
+def foreground_dice(logits: Tensor, reference: Tensor, smooth: float = 1e-5) -> Tensor:
+    r"""One minus the soft Dice, averaged over the labels that are not background.
+
+    .. math:: 1 - \frac{1}{K-1} \sum_{k>0} \frac{2 \sum_v p_{kv} g_{kv} + s}{\sum_v p_{kv} + \sum_v g_{kv} + s}
+
+    Sums run over the whole batch (Milletari et al. 2016, eq. 2 without the squares; nnU-Net's "batch Dice").
+
+    Parameters
+    ----------
+    logits : tensor (b, label, i, j, k)
+    reference : tensor (b, label, i, j, k), share of each label in [0, 1]
+    """
+    p, g = logits.float().softmax(dim=1)[:, 1:], reference[:, 1:].float()
+    overlap = (p * g).sum(_VOXELS)
+    return 1 - ((2 * overlap + smooth) / (p.sum(_VOXELS) + g.sum(_VOXELS) + smooth)).mean()
+
+
+def foreground_dice_and_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
+    """`foreground_dice` plus the cross-entropy over all labels, one to one (Isensee et al. 2021)."""
+    return foreground_dice(logits, reference) + F.cross_entropy(logits.float(), reference.float())
+
+
+def released_dice(logits: Tensor, reference: Tensor) -> Tensor:
+    r"""Return the Dice loss as released with AGUNet: kept to compare with, not to train by.
+
+    .. math:: \mathrm{clip}\Big(1 - \frac{1}{K-1}\sum_{k \ge 0} \frac{2 \sum_v p_{kv} g_{kv} + 1}
+        {\sum_v p_{kv}^2 + \sum_v g_{kv}^2 + 1},\ 0,\ 1 - 10^{-10}\Big)
+
+    Background is summed in but not counted in the divisor, so the loss is zero, and its gradient too, as soon as
+    background and foreground Dice together exceed K - 1.
+    """
+    p, g = logits.float().softmax(dim=1), reference.float()
+    dice = (2 * (p * g).sum(_VOXELS) + 1) / (p.square().sum(_VOXELS) + g.square().sum(_VOXELS) + 1)
+    return torch.clamp(1 - dice.sum() / (p.shape[1] - 1), 0, 1 - 1e-10)
+
+
+def deep_supervision(loss: Loss, levels: Sequence[Tensor], reference: Tensor, decay: float) -> Tensor:
+    r"""Average a loss over the levels of a network, :math:`\sum_n d^n L_n / \sum_n d^n`.
+
+    The reference is reduced to a coarser level by averaging, so that a voxel there holds the share of each label.
+
+    Parameters
+    ----------
+    levels : tensors (b, label, i / 2^n, j / 2^n, k / 2^n), finest first
+    reference : tensor (b, label, i, j, k), share of each label
+    decay : weight of a level relative to the next finer one; 1 is Bouget et al. 2021, 0.5 is nnU-Net
+    """
+    total, weight, weights = levels[0].new_zeros((), dtype=torch.float32), 1.0, 0.0
+    for logits in levels:
+        total = total + weight * loss(logits, reference)
+        weights, weight = weights + weight, weight * decay
+        reference = F.avg_pool3d(reference, 2, ceil_mode=True, count_include_pad=False)
+    return total / weights
+
+
+LOSSES: dict[str, Loss] = {
+    "dice": foreground_dice,
+    "dice_ce": foreground_dice_and_cross_entropy,
+    "released_dice": released_dice,
+}

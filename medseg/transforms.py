@@ -1,0 +1,144 @@
+"""From a volume to what a network reads, and the grids in between."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.intensity.array import GaussianSmooth
+from monai.transforms.spatial.array import SpatialResample
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from voxelight.medseg.recipes.recipe import Normalisation, Region
+from voxelight.models.errors import BadInput
+from voxelight.models.values import Geometry
+
+_SMALLEST_RANGE = 1e-8
+
+
+def normalise(array: NDArray[np.float32], options: Normalisation) -> NDArray[np.float32]:
+    """Clip to percentiles, then bring each channel to one scale.
+
+    Parameters
+    ----------
+    array : array (..., i, j, k)
+    options : percentiles and method
+
+    Returns
+    -------
+    array of the same shape: mean 0 and deviation 1 (``zscore``), or 0 to 1 (``minmax``)
+
+    Raises
+    ------
+    BadInput
+        A channel holds one value only, so that there is nothing to see.
+    """
+    space = (-3, -2, -1)
+    low, high = np.percentile(array, options.percentiles, axis=space, keepdims=True)
+    clipped = np.clip(array.astype(np.float64), low, high)
+    if options.method == "zscore":
+        offset, scale = clipped.mean(axis=space, keepdims=True), clipped.std(axis=space, keepdims=True)
+    else:
+        offset = clipped.min(axis=space, keepdims=True)
+        scale = clipped.max(axis=space, keepdims=True) - offset
+    if scale.min() <= _SMALLEST_RANGE * max(1.0, float(np.abs(offset).max())):
+        raise BadInput(
+            "an image that is one flat value where it is to be segmented",
+            "tissue of different intensities",
+            "Check that the scan holds signal there.",
+        )
+    return ((clipped - offset) / scale).astype(np.float32)
+
+
+def crop_head(array: NDArray[np.float32], threshold: float = 0.2) -> tuple[slice, slice, slice]:
+    """Find the box around everything brighter than a threshold, holes filled (Bouget et al. 2021, section 2.5).
+
+    Parameters
+    ----------
+    array : array (i, j, k), normalised to 0..1
+    threshold : in units of the normalised image
+
+    Raises
+    ------
+    BadInput
+        Nothing is brighter.
+    """
+    foreground = ndimage.binary_fill_holes(array > threshold)
+    boxes = ndimage.find_objects(foreground.astype(np.uint8))
+    if not boxes:
+        raise BadInput(f"no voxel above {threshold}", "a head in the picture", "Check the normalisation.")
+    return cast(tuple[slice, slice, slice], boxes[0])
+
+
+def grid_of_spacing(geometry: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:
+    """Return the grid with this spacing that covers the same field, centres aligned.
+
+    Parameters
+    ----------
+    geometry : the field
+    spacing_mm : voxel size (i, j, k) in mm
+    """
+    old = np.array(geometry.spacing)
+    if np.allclose(old, spacing_mm, rtol=1e-4):
+        return geometry
+    new = np.array(spacing_mm)
+    shape = np.maximum(1, np.round(np.array(geometry.shape) * old / new)).astype(int)
+    affine = geometry.affine.copy()
+    affine[:3, :3] *= new / old
+    centre = geometry.affine[:3, :3] @ ((np.array(geometry.shape) - 1) / 2) + geometry.affine[:3, 3]
+    affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
+    return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def grid_of_region(region: Region, spacing_mm: tuple[float, float, float]) -> Geometry:
+    """Return the grid of a box in world space; a mirrored box is read from right to left.
+
+    Parameters
+    ----------
+    region : centre and size in RAS+ mm
+    spacing_mm : voxel size (i, j, k) in mm
+    """
+    spacing = np.array(spacing_mm)
+    shape = np.maximum(1, np.round(np.array(region.size_mm) / spacing)).astype(int)
+    axes = np.diag(spacing * ([-1, 1, 1] if region.mirror else [1, 1, 1]))
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    affine[:3, 3] = np.array(region.centre_mm) - axes @ ((shape - 1) / 2)
+    return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> NDArray[np.float32]:
+    """Read an image on another grid, linearly, zero outside; smoothed first where the target is coarser.
+
+    Parameters
+    ----------
+    array : array (c, i, j, k) on `source`
+    source, target : grids in one world
+
+    Returns
+    -------
+    array (c, i', j', k') on `target`
+    """
+    if source.matches(target):
+        return array
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    sigma = _smoothing(source, target)
+    if any(sigma):
+        tensor = GaussianSmooth(sigma=sigma)(tensor)
+    moved = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)(
+        MetaTensor(tensor, affine=torch.from_numpy(source.affine)),
+        dst_affine=torch.from_numpy(target.affine),
+        spatial_size=target.shape,
+    )
+    return cast(NDArray[np.float32], np.asarray(moved.numpy(), dtype=np.float32))
+
+
+def _smoothing(source: Geometry, target: Geometry) -> list[float]:
+    """Return the deviation along each source axis that keeps a coarser grid from aliasing, in voxels.
+
+    A voxel of side s, twice as wide at half its height, is s / 2.355 in deviation (Cardoso et al. 2015, eq. 3).
+    """
+    step = np.linalg.inv(source.affine[:3, :3]) @ target.affine[:3, :3]
+    ratio = np.linalg.norm(step, axis=1)
+    return [float(np.sqrt(max(r * r - 1, 0.0)) / 2.355) if r > 1.1 else 0.0 for r in ratio]

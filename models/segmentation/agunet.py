@@ -1,0 +1,176 @@
+"""AGUNet: a U-Net with attention gates, a pyramid of inputs and deep supervision (Bouget et al. 2021, sections 2.2-2.4)."""
+
+from typing import cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voxelight.models.segmentation.grid import cut_to, pad_to_multiple
+
+
+class AGUNetConfig(BaseModel):
+    """Sizes and switches of an AGUNet.
+
+    Parameters
+    ----------
+    in_channels : image channels
+    classes : labels, background included
+    filters : channels of each level, finest first; the last is the bottleneck
+    attention_gates : weight each skip by a map learned from the level below
+    multi_scale_input : give every encoder level but the first the averaged image as well
+    deep_supervision : a head at every decoder level, for training
+    dropout : share of channels dropped after each activation
+    norm_eps, norm_momentum : of every batch normalisation; the published values by default
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_channels: PositiveInt = 1
+    classes: int = Field(2, ge=2)
+    filters: tuple[PositiveInt, ...] = Field((16, 32, 128, 256, 256), min_length=2)
+    attention_gates: bool = True
+    multi_scale_input: bool = True
+    deep_supervision: bool = True
+    dropout: float = Field(0.0, ge=0, lt=1)
+    norm_eps: float = Field(1e-3, gt=0)
+    norm_momentum: float = Field(0.01, gt=0, le=1)
+
+    def build(self) -> "AGUNet":
+        """Return the network with fresh weights."""
+        return AGUNet(self)
+
+    def norm(self, channels: int) -> nn.BatchNorm3d:
+        """Return the normalisation that every convolution is followed by."""
+        return nn.BatchNorm3d(channels, eps=self.norm_eps, momentum=self.norm_momentum)
+
+
+class ConvBlock(nn.Module):
+    """Twice convolution 3x3x3, normalisation, activation, dropout."""
+
+    def __init__(self, config: AGUNetConfig, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(inputs, outputs, 3, padding=1)
+        self.bn1 = config.norm(outputs)
+        self.conv2 = nn.Conv3d(outputs, outputs, 3, padding=1)
+        self.bn2 = config.norm(outputs)
+        self.drop = nn.Dropout3d(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.drop(F.relu(self.bn1(self.conv1(x))))
+        return cast(Tensor, self.drop(F.relu(self.bn2(self.conv2(x)))))
+
+
+class Encoder(ConvBlock):
+    """One level on the way down; the averaged image, if given, stands in front of the features."""
+
+    def __init__(self, config: AGUNetConfig, inputs: int, outputs: int, pyramid: bool) -> None:
+        super().__init__(config, inputs + (outputs if pyramid else 0), outputs)
+        self.ms_conv = nn.Conv3d(config.in_channels, outputs, 3, padding=1) if pyramid else None
+
+    def forward(self, x: Tensor, image: Tensor | None = None) -> Tensor:
+        if self.ms_conv is not None and image is not None:
+            x = torch.cat([F.relu(self.ms_conv(image)), x], dim=1)
+        return super().forward(x)
+
+
+class AttentionGate(nn.Module):
+    r"""Weight a skip connection by one map, made from the skip and from the coarser features.
+
+    .. math:: \psi = \sigma(N(w * \mathrm{relu}[N(w_g * g), N(w_x * x)])), \quad y = \psi x
+
+    The two are concatenated, not added (Bouget et al. 2021; Oktay et al. 2018 add them).
+    """
+
+    def __init__(self, config: AGUNetConfig, gating: int, skip: int, inter: int) -> None:
+        super().__init__()
+        self.g_conv, self.g_bn = nn.Conv3d(gating, inter, 1), config.norm(inter)
+        self.x_conv, self.x_bn = nn.Conv3d(skip, inter, 1), config.norm(inter)
+        self.psi_conv, self.psi_bn = nn.Conv3d(2 * inter, 1, 1), config.norm(1)
+
+    def weigh(self, g: Tensor, x: Tensor) -> Tensor:
+        """Return the map psi, tensor (b, 1, i, j, k) in [0, 1]."""
+        both = torch.cat([self.g_bn(self.g_conv(g)), self.x_bn(self.x_conv(x))], dim=1)
+        return torch.sigmoid(self.psi_bn(self.psi_conv(F.relu(both))))
+
+    def forward(self, g: Tensor, x: Tensor) -> Tensor:
+        return x * self.weigh(g, x)
+
+
+class Decoder(ConvBlock):
+    """One level on the way up: double the grid, gate the skip, concatenate, convolve."""
+
+    def __init__(self, config: AGUNetConfig, inputs: int, outputs: int) -> None:
+        super().__init__(config, 2 * outputs, outputs)
+        self.up = nn.ConvTranspose3d(inputs, outputs, 3, stride=2)
+        self.up_bn = config.norm(outputs)
+        gate = AttentionGate(config, outputs, outputs, max(1, outputs // 2))
+        self.ag = gate if config.attention_gates else None
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        # Keras' "same" keeps the front of the full transposed convolution, so the last plane of each axis goes.
+        x = F.relu(self.up_bn(self.up(x)[:, :, :-1, :-1, :-1]))
+        if skip is not None:
+            x = torch.cat([x, skip if self.ag is None else self.ag(x, skip)], dim=1)
+        return super().forward(x)
+
+
+class AGUNet(nn.Module):
+    """Image (b, c, i, j, k) -> logits (b, label, i, j, k), for any grid."""
+
+    def __init__(self, config: AGUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, bottom = config.filters[:-1], config.filters[-1]
+        inputs = (config.in_channels, *widths[:-1])
+        self.enc = nn.ModuleList(
+            Encoder(config, below, width, pyramid=config.multi_scale_input and level > 0)
+            for level, (below, width) in enumerate(zip(inputs, widths, strict=True))
+        )
+        self.bottleneck = ConvBlock(config, widths[-1], bottom)
+        rising = widths[::-1]
+        self.dec = nn.ModuleList(
+            Decoder(config, below, width) for below, width in zip((bottom, *rising[:-1]), rising, strict=True)
+        )
+        heads = rising if config.deep_supervision else rising[-1:]
+        self.head = nn.ModuleList(nn.Conv3d(width, config.classes, 1) for width in heads)
+
+    def forward_levels(self, x: Tensor) -> list[Tensor]:
+        """Return the logits of every head, finest first.
+
+        Parameters
+        ----------
+        x : tensor (b, c, i, j, k)
+
+        Returns
+        -------
+        list of tensor (b, label, ceil(i / 2^n), ceil(j / 2^n), ceil(k / 2^n)) for n = 0, 1, ...
+        """
+        shape = x.shape[2:]
+        features = self._decode(pad_to_multiple(x, 2 ** len(self.enc)))
+        heads = list(self.head)[::-1]
+        return [
+            cut_to(head(level), [-(-side // 2**n) for side in shape])
+            for n, (head, level) in enumerate(zip(heads, features[::-1], strict=False))
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self._decode(pad_to_multiple(x, 2 ** len(self.enc)))
+        return cut_to(self.head[-1](features[-1]), x.shape[2:])
+
+    def _decode(self, image: Tensor) -> list[Tensor]:
+        """Return the features of every decoder level, coarsest first."""
+        x, skips = image, []
+        for level, encoder in enumerate(self.enc):
+            if level and self.config.multi_scale_input:
+                image = F.avg_pool3d(image, 2)
+            x = encoder(x, image)
+            skips.append(x)
+            x = F.max_pool3d(x, 2)
+        x = self.bottleneck(x)
+        features = []
+        for decoder, skip in zip(self.dec, reversed(skips), strict=True):
+            x = decoder(x, skip)
+            features.append(x)
+        return features
