@@ -24,7 +24,12 @@ _NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("",
 _EXPAND_LIMIT = 1032 * 8  # deflate, and doubles that MATLAB stores as bytes
 _FAULTS = (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, MemoryError, NotImplementedError, zlib.error)
 _STIMULUS_COLUMNS = ("stim_file", "stimulus")
-_UNIT_COLUMNS = {"category": ("trial_type",), "run": ("run",), "session": ("session", "sess", "ses")}
+_UNIT_COLUMNS = {
+    "category": ("trial_type",),
+    "run": ("run",),
+    "session": ("session", "sess", "ses"),
+    "group": ("group",),
+}
 _MISSING = {"", "n/a"}
 
 
@@ -89,8 +94,8 @@ def read_betas_nifti(betas: Path, mask: Path, events: Path, subject: str = "01",
     betas : ``.nii`` or ``.nii.gz``, trial last
     mask : 3-D on the same grid, above zero inside the region
     events : ``.tsv``, one row a volume
-        Column `stim_file` or `stimulus`; where there, `trial_type` becomes the label `category`, and `run` and
-        `session` are kept. A stimulus id is the name of the picture without folder and picture suffix.
+        Column `stim_file` or `stimulus`; where there, `trial_type` becomes the label `category`, and `run`, `session`
+        and `group` are kept. A stimulus id is the name of the picture without folder and picture suffix.
     subject : label of the subject
     roi : region the mask marks; the mask's file name where not given
 

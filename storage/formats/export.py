@@ -42,8 +42,8 @@ class BetasFiles:
 def write_betas(folder: Path, stem: str, betas: Betas, stimuli: Stimuli) -> BetasFiles:
     """Write betas so that `read_betas_nifti` and `read_stimuli` give them back.
 
-    The voxels stand in a box in their order, which says nothing about their places in a head; the headers therefore
-    declare no placement. Pictures lose what 8 bits can't hold.
+    The voxels stand in a box in their order, which says nothing about their places in a head. Pictures lose what 8 bits
+    can't hold.
 
     Parameters
     ----------
@@ -86,9 +86,7 @@ def _box(voxels: int) -> NDArray[np.bool_]:
 
 
 def _write_image(path: Path, array: NDArray[Any]) -> None:
-    image = nib.Nifti1Image(array, np.eye(4))
-    image.set_sform(np.eye(4), code=0)
-    image.set_qform(np.eye(4), code=0)
+    image = nib.Nifti1Image(array, np.eye(4))  # placed as aligned to each other, and to nothing else
     with replacing(path) as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
         packed.write(image.to_bytes())
 

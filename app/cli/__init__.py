@@ -1,0 +1,47 @@
+"""The shell. A command is imported when it is called, so that the help costs neither torch nor a database."""
+
+from pathlib import Path
+
+import click
+
+from voxelight.app.cli.shell import LazyGroup, Shell
+
+COMMANDS = {
+    "serve": ("voxelight.app.cli.processes:serve", "Open the page and the API."),
+    "worker": ("voxelight.app.cli.processes:worker", "Run jobs of a queue until stopped."),
+    "ingest": ("voxelight.app.cli.ingest:ingest", "Check files and store them in a data set."),
+    "segment": ("voxelight.app.cli.segment:segment", "Segment volumes and write their label maps."),
+    "reconstruct": ("voxelight.app.cli.reconstruct:reconstruct", "Reconstruct seen pictures from betas."),
+    "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
+    "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
+    "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
+    "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel and repeat jobs."),
+    "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
+    "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
+    "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
+    "storage": ("voxelight.app.cli.storage:storage", "Look after the database and the files."),
+    "doctor": ("voxelight.app.cli.doctor:doctor", "Check this installation."),
+    "demo": ("voxelight.app.cli.demo:demo", "Run the main job end to end."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for everything that is stored; else VOXELIGHT_HOME, else ~/.voxelight.",
+)
+@click.version_option(package_name="voxelight", help="Print the version.")
+@click.pass_context
+def main(context: click.Context, home: Path | None) -> None:
+    """Decode brain activity to images and segment medical images. Not for clinical use.
+
+    Every command takes --json: the answer goes to standard output as JSON, an error to standard error as JSON.
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 3 not found, 4 conflict, 5 refused, 6 unavailable, 130 interrupted.
+    """
+    context.obj = Shell(home)
+
+
+__all__ = ["main"]

@@ -1,0 +1,66 @@
+"""Answers that only the shell gives; the others are those of every door."""
+
+from pathlib import Path
+
+from voxelight.app.schemas import JobAnswer, Problem, ResultAnswer, ScanAnswer, Wire
+
+
+class RefusedFile(Wire):
+    """A file that was not taken, and why."""
+
+    path: Path
+    problem: Problem
+
+
+class IngestAnswer(Wire):
+    """What was stored and what was refused."""
+
+    scans: list[ScanAnswer]
+    refused: list[RefusedFile]
+
+
+class WorkAnswer(Wire):
+    """A job that was carried out, what it gave, and the files that were written."""
+
+    job: JobAnswer
+    results: list[ResultAnswer]
+    files: list[Path]
+    refused: list[RefusedFile]
+
+
+class FilesAnswer(Wire):
+    """Files that were written."""
+
+    files: list[Path]
+
+
+class DataAnswer(Wire):
+    """A public data set, and whether it was fetched into the home folder."""
+
+    name: str
+    title: str
+    source: str
+    size: str
+    recipe: str
+    fetched: bool
+
+
+class UpgradeAnswer(Wire):
+    """A database, and whether migrations were missing."""
+
+    database: str
+    applied: bool
+
+
+class SweepAnswer(Wire):
+    """What was removed: hashes of blobs and names of temporary files."""
+
+    removed: list[str]
+
+
+class DemoAnswer(Wire):
+    """The two jobs of the demo and where their files are."""
+
+    segmentation: JobAnswer
+    reconstruction: JobAnswer
+    folder: Path

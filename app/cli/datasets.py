@@ -1,0 +1,82 @@
+"""Create, list and change data sets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from voxelight.app.cli.intake import CONSENTS
+from voxelight.app.cli.shell import Group, Shell, ask
+from voxelight.app.schemas import DatasetAnswer, DatasetChange, DatasetRequest
+from voxelight.models.errors import BadInput
+
+
+def facts(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what can be said of a data set to a command."""
+    for option in (
+        click.option("--source", help="Where the data come from, with their citation."),
+        click.option("--licence", help="Under which terms they may be used."),
+        click.option("--purpose", help="What they may be used for; decoding asks for it."),
+        click.option("--consent", type=click.Choice(CONSENTS), help="On what ground they may be decoded."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Group)
+def datasets() -> None:
+    """Create, list and change data sets."""
+
+
+@datasets.command("create")
+@click.argument("name")
+@facts
+@click.option("--simulated", is_flag=True, help="Made by a model, not measured.")
+@click.pass_obj
+def create(shell: Shell, /, name: str, simulated: bool, **given: Any) -> None:
+    """Create a data set."""
+    request = ask(DatasetRequest, name=name, simulated=simulated, **_stated(given))
+    _answer(shell, shell.services.datasets.create(request))
+
+
+@datasets.command("list")
+@click.option("--limit", default=50, show_default=True, help="Rows, newest first.")
+@click.option("--cursor", help="next_cursor of the answer before, for what follows it.")
+@click.pass_obj
+def list_datasets(shell: Shell, limit: int, cursor: str | None) -> None:
+    """List data sets, newest first."""
+    from voxelight.app.cli.tables import show_datasets
+
+    page = shell.services.datasets.list(limit, cursor)
+    shell.answer(page, show_datasets(page.items))
+
+
+@datasets.command("show")
+@click.argument("name")
+@click.pass_obj
+def show(shell: Shell, name: str) -> None:
+    """Show one data set."""
+    _answer(shell, shell.services.datasets.show(name))
+
+
+@datasets.command("change")
+@click.argument("name")
+@facts
+@click.option("--version", type=int, help="Only if the data set still has this version.")
+@click.pass_obj
+def change(shell: Shell, /, name: str, version: int | None, **given: Any) -> None:
+    """Change what is set on a data set."""
+    stated = _stated(given)
+    if not stated:
+        raise BadInput("nothing to change", "one of --consent, --purpose, --licence, --source", "Say what to set.")
+    _answer(shell, shell.services.datasets.change(name, ask(DatasetChange, **stated), version))
+
+
+def _stated(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _answer(shell: Shell, dataset: DatasetAnswer) -> None:
+    from voxelight.app.cli.tables import make_card
+
+    shell.answer(dataset, make_card(dict(dataset)))

@@ -1,0 +1,91 @@
+"""Paths as a person gives them: files, and folders for what they hold; taken in one by one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxelight.app.cli.answers import RefusedFile
+from voxelight.app.cli.shell import Shell, answer_problem
+from voxelight.app.schemas import ScanAnswer, ScanRequest
+from voxelight.models.errors import BadInput, VoxelightError
+
+if TYPE_CHECKING:
+    from voxelight.app.services import Services
+
+VOLUMES = (".nii", ".nii.gz")
+SUFFIXES = (*VOLUMES, ".mat", ".tsv", ".png", ".jpg", ".jpeg")
+CONSENTS = ("none", "given", "public", "simulated")
+_PAGE = 500
+
+
+def find_files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Return every file that is named, and from folders those with one of the suffixes, hidden ones left out.
+
+    Raises
+    ------
+    BadInput
+        A path leads nowhere, or a folder holds nothing that fits.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BadInput(f"no file or folder {path}", "a path that is there", "Check the path.")
+        found += _search(path, suffixes) if path.is_dir() else [path]
+    return list(dict.fromkeys(found))
+
+
+def take_in(
+    shell: Shell, paths: Sequence[Path], ingest_one: Callable[[Path], ScanAnswer]
+) -> tuple[list[ScanAnswer], list[RefusedFile]]:
+    """Store files one by one; one that is refused is reported and does not stop the others."""
+    scans, refused = [], []
+    with shell.progress() as progress:
+        for path in progress.track(paths, description="Taking in"):
+            try:
+                scans.append(ingest_one(path))
+            except VoxelightError as error:
+                shell.note(f"Refused {path}: {error}")
+                refused.append(RefusedFile(path=path, problem=answer_problem(error)))
+    return scans, refused
+
+
+def keep_once(services: "Services", paths: Sequence[Path], request: ScanRequest) -> list[ScanAnswer]:
+    """Store files of one subject, but for those that the subject has already under the same name.
+
+    Parameters
+    ----------
+    services : where to store
+    paths : files
+    request : data set, subject and session; the name is that of each file
+    """
+    from voxelight.storage.artifacts import hash_file
+
+    there: dict[tuple[str, str], ScanAnswer] = {}
+    cursor = None
+    while True:
+        page = services.scans.list(request.dataset, request.subject, cursor=cursor, limit=_PAGE)
+        there |= {(scan.name, scan.sha256): scan for scan in page.items}
+        if (cursor := page.next_cursor) is None:
+            break
+    return [
+        there.get((path.name, hash_file(path)))
+        or services.scans.ingest_path(path, request.model_copy(update={"name": path.name}))
+        for path in paths
+    ]
+
+
+def _search(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    inside = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.name.lower().endswith(suffixes)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not inside:
+        raise BadInput(
+            f"a folder {folder} without a file that fits",
+            f"files named {', '.join(f'*{suffix}' for suffix in suffixes)}",
+            "Check the folder.",
+        )
+    return inside

@@ -1,0 +1,143 @@
+"""Submit, follow, cancel and repeat jobs."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from voxelight.app.cli.follow import refuse_unfinished
+from voxelight.app.cli.follow import watch as watch_job
+from voxelight.app.cli.shell import Group, Shell, ask
+from voxelight.app.schemas import JobRequest, RunAnswer
+from voxelight.models.errors import BadInput, NotFound
+
+STATUSES = ("pending", "running", "done", "failed", "cancelled")
+
+
+@click.group(cls=Group)
+def jobs() -> None:
+    """Submit, follow, cancel and repeat jobs."""
+
+
+@jobs.command("list")
+@click.option("--dataset", help="Only jobs on this data set.")
+@click.option("--limit", default=20, show_default=True, help="Rows, newest first.")
+@click.option("--cursor", help="next_cursor of the answer before, for what follows it.")
+@click.pass_obj
+def list_jobs(shell: Shell, dataset: str | None, limit: int, cursor: str | None) -> None:
+    """List jobs, newest first."""
+    from voxelight.app.cli.tables import show_jobs
+
+    page = shell.services.jobs.list(dataset, limit, cursor)
+    shell.answer(page, show_jobs(page.items))
+
+
+@jobs.command("show")
+@click.argument("job", type=click.UUID)
+@click.pass_obj
+def show_job(shell: Shell, job: uuid.UUID) -> None:
+    """Show one job with its scores and files."""
+    _answer(shell, job)
+
+
+@jobs.command("runs")
+@click.argument("job", type=click.UUID)
+@click.option("--status", type=click.Choice(STATUSES), help="Only items of this status.")
+@click.option("--traceback", is_flag=True, help="Show where failed items failed.")
+@click.pass_obj
+def list_runs(shell: Shell, job: uuid.UUID, status: str | None, traceback: bool) -> None:
+    """List the items of a job."""
+    from voxelight.app.cli.tables import show_runs
+
+    runs = shell.services.jobs.list_runs(job, status)
+    shell.answer(runs, show_runs(runs), *(_tracebacks(runs) if traceback else ()))
+
+
+@jobs.command("submit")
+@click.argument("dataset")
+@click.option("--recipe", required=True, help="What to do; see voxelight recipes list.")
+@click.option("--scan", "scans", multiple=True, type=click.UUID, help="Only this scan; repeat for more.")
+@click.option("--queue", type=click.Choice(("cpu", "gpu")), help="Default: gpu where this machine has a card.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every random draw.")
+@click.option("--option", "options", multiple=True, metavar="NAME=JSON", help="Option of the recipe; repeat for more.")
+@click.option("--key", help="Idempotency key: sent again, it returns the same job.")
+@click.pass_obj
+def submit(
+    shell: Shell, /, dataset: str, recipe: str, options: tuple[str, ...], key: str | None, **wishes: Any
+) -> None:
+    """Submit one recipe over the scans of a data set; a worker or a server carries it out."""
+    request = ask(
+        JobRequest,
+        kind=find_kind(shell, recipe),
+        recipe=recipe,
+        dataset=dataset,
+        options=dict(map(_parse_option, options)),
+        **wishes,
+    )
+    job = shell.services.jobs.submit(request, key)
+    shell.answer(job, f"Job {job.id} waits on queue {job.queue}. Follow it: voxelight jobs watch {job.id}")
+
+
+@jobs.command("cancel")
+@click.argument("job", type=click.UUID)
+@click.pass_obj
+def cancel(shell: Shell, job: uuid.UUID) -> None:
+    """Stop a job at its next step; what is done stays."""
+    shell.services.jobs.cancel(job)
+    _answer(shell, job)
+
+
+@jobs.command("retry")
+@click.argument("job", type=click.UUID)
+@click.pass_obj
+def retry(shell: Shell, job: uuid.UUID) -> None:
+    """Run again what failed or was cancelled, and only that."""
+    shell.services.jobs.retry(job)
+    _answer(shell, job)
+
+
+@jobs.command("watch")
+@click.argument("job", type=click.UUID)
+@click.pass_obj
+def watch(shell: Shell, job: uuid.UUID) -> None:
+    """Show how far a job is until it is over; Ctrl-C stops the watching, not the job."""
+    ended = watch_job(shell, shell.services.jobs.show(job))
+    _answer(shell, job)
+    refuse_unfinished(shell, ended)
+
+
+def find_kind(shell: Shell, recipe: str) -> str:
+    """Return which kind of job a recipe is for.
+
+    Raises
+    ------
+    NotFound
+        No recipe has this name.
+    """
+    kinds = {row.name: row.kind for row in shell.services.jobs.list_recipes()}
+    if recipe not in kinds:
+        raise NotFound(f"no recipe {recipe!r}", f"one of {', '.join(kinds)}", "Correct the name.")
+    return kinds[recipe]
+
+
+def _answer(shell: Shell, job_id: uuid.UUID) -> None:
+    from voxelight.app.cli.tables import show_job as show
+
+    job = shell.services.jobs.show(job_id)
+    shell.answer(job, *show(job))
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadInput(f"the option {text!r}", "NAME=VALUE", "Write for example --option permutations=99.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _tracebacks(runs: Sequence[RunAnswer]) -> list[str]:
+    return [f"{run.item}\n{run.traceback}" for run in runs if run.traceback]

@@ -1,0 +1,98 @@
+"""Query and export what came out."""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from voxelight.app.cli.answers import FilesAnswer
+from voxelight.app.cli.shell import Group, Shell, ask
+from voxelight.app.schemas import ResultQuery
+from voxelight.models.errors import BadInput, NotFound
+
+_TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
+
+
+def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the conditions of a query to a command."""
+    for option in (
+        click.option("--until", type=click.DateTime(_TIME_FORMATS), help="Finished before this time."),
+        click.option("--since", type=click.DateTime(_TIME_FORMATS), help="Finished at this time or later."),
+        click.option("--job", type=click.UUID, help="Only results of this job."),
+        click.option("--kind", type=click.Choice(("segment", "reconstruct")), help="Only results of this kind."),
+        click.option("--model", help="Only results of this model."),
+        click.option("--subject", help="Only results of this subject."),
+        click.option("--dataset", help="Only results of this data set."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Group)
+def results() -> None:
+    """Query and export what came out."""
+
+
+@results.command("list")
+@conditions
+@click.option("--limit", default=50, show_default=True, help="Rows, newest first.")
+@click.option("--cursor", help="next_cursor of the answer before, for what follows it.")
+@click.pass_obj
+def list_results(shell: Shell, /, limit: int, cursor: str | None, **query: Any) -> None:
+    """List results that fit every condition, newest first."""
+    from voxelight.app.cli.tables import show_results
+
+    page = shell.services.results.query(_build(query), limit, cursor)
+    shell.answer(page, show_results(page.items))
+    if page.next_cursor:
+        shell.note(f"There are more: --cursor {page.next_cursor}")
+
+
+@results.command("show")
+@click.argument("run", type=click.UUID)
+@click.pass_obj
+def show(shell: Shell, run: uuid.UUID) -> None:
+    """Show one result with its scores and files."""
+    from voxelight.app.cli.tables import show_result
+
+    result = shell.services.results.show(run)
+    shell.answer(result, *show_result(result))
+
+
+@results.command("export")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", type=click.UUID)
+@conditions
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write.",
+)
+@click.pass_obj
+def export(shell: Shell, /, runs: tuple[uuid.UUID, ...], out: Path, **query: Any) -> None:
+    """Write the files of results, each result into a folder of its own.
+
+    Give ids of runs, or conditions; with neither, everything is written.
+    """
+    if runs and any(query.values()):
+        raise BadInput("both runs and conditions", "one of the two", "Leave one out.")
+    service = shell.services.results
+    chosen = [service.show(run) for run in runs] if runs else list(service.walk(_build(query)))
+    if not chosen:
+        raise NotFound("no result that fits", "at least one", "Loosen the conditions: voxelight results list")
+    files = [
+        path
+        for result in chosen
+        for path in service.export(result.artifacts, out / str(result.job) / result.item.replace("/", "_"))
+    ]
+    shell.answer(FilesAnswer(files=files), f"{len(files)} files of {len(chosen)} results in {out}")
+
+
+def _build(query: dict[str, Any]) -> ResultQuery:
+    """Build the query; a time without a zone is this machine's."""
+    local = {name: value.astimezone() if isinstance(value, datetime) else value for name, value in query.items()}
+    return ask(ResultQuery, **local)

@@ -1,0 +1,88 @@
+"""Segment files in one go."""
+
+from pathlib import Path
+
+import click
+
+from voxelight.app.cli.answers import RefusedFile, WorkAnswer
+from voxelight.app.cli.follow import carry_out, embedded_worker, refuse_unfinished
+from voxelight.app.cli.intake import VOLUMES, find_files, keep_once, take_in
+from voxelight.app.cli.shell import Shell, Verb, ask
+from voxelight.app.errors import find_answer
+from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanAnswer, ScanRequest
+from voxelight.models.errors import BadInput, NotFound
+
+DATASET = "shell"
+_LABEL_DIGITS = 32
+
+
+@click.command(cls=Verb)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.option("--recipe", required=True, help="What to segment; see voxelight recipes list.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the label maps.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every random draw.")
+@click.pass_obj
+def segment(shell: Shell, paths: tuple[Path, ...], recipe: str, out: Path, seed: int) -> None:
+    """Segment volumes and write their label maps.
+
+    PATH is a NIfTI file, or a folder for every NIfTI file below it. Writes STEM_dseg.nii.gz on the grid of the image,
+    STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png. Needs no server. Ctrl-C cancels at the next
+    item; what is done stays stored.
+    """
+    files = find_files(paths, VOLUMES)
+    _refuse_one_stem_twice(files)
+    services = shell.services
+    if recipe not in (known := [row.name for row in services.jobs.list_recipes() if row.kind == "segment"]):
+        raise NotFound(f"no segmentation recipe {recipe!r}", f"one of {', '.join(known)}", "Correct the name.")
+    services.datasets.ensure(DatasetRequest(name=DATASET, purpose="files segmented from the shell"))
+    scans, refused = take_in(shell, files, lambda path: _keep(shell, path))
+    if not scans:
+        raise _as_error(refused[0])
+    job = services.jobs.submit(
+        ask(JobRequest, kind="segment", recipe=recipe, dataset=DATASET, scans=[scan.id for scan in scans], seed=seed)
+    )
+    with embedded_worker(shell):
+        job = carry_out(shell, job)
+    results = list(services.results.walk(ResultQuery(job=job.id)))
+    written = [path for result in results for path in services.results.export(result.artifacts, out)]
+    from voxelight.app.cli.tables import show_volumes
+
+    answer = WorkAnswer(job=job, results=results, files=written, refused=refused)
+    shell.answer(answer, show_volumes(results), f"{len(written)} files in {out}. {job.notice}")
+    refuse_unfinished(shell, job)
+    if refused:
+        raise click.exceptions.Exit(find_answer(_as_error(refused[0]))[1])
+
+
+def _refuse_one_stem_twice(files: list[Path]) -> None:
+    places: dict[str, Path] = {}
+    for path in files:
+        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        if stem in places:
+            raise BadInput(
+                f"{places[stem]} and {path}, whose label maps would have one name",
+                "file names that differ",
+                "Rename one, or segment them into two folders.",
+            )
+        places[stem] = path
+
+
+def _keep(shell: Shell, path: Path) -> ScanAnswer:
+    """Store a file under the hash of its content, unless it is there already."""
+    from voxelight.storage.artifacts import hash_file
+
+    if not path.is_file():
+        raise BadInput(f"no file {path}", "a file", "Check the path.")
+    request = ScanRequest(name=path.name, dataset=DATASET, subject=hash_file(path)[:_LABEL_DIGITS])
+    return keep_once(shell.services, [path], request)[0]
+
+
+def _as_error(refused: RefusedFile) -> BadInput:
+    problem = refused.problem
+    return BadInput(problem.found, problem.expected, problem.remedy)

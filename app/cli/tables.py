@@ -1,0 +1,211 @@
+"""Answers as a person reads them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from voxelight.app.schemas import (
+    DatasetAnswer,
+    JobAnswer,
+    MetricAnswer,
+    ModelAnswer,
+    RecipeAnswer,
+    ResultAnswer,
+    RunAnswer,
+    ScanAnswer,
+)
+
+_COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table | Text:
+    """Lay out rows; numbers stand to the right."""
+    rows = list(rows)
+    if not rows:
+        return Text(f"{title}: none" if title else "None.")
+    table = Table(box=SIMPLE, title=title or None, title_justify="left", pad_edge=False)
+    for place, column in enumerate(columns):
+        numeric = all(isinstance(row[place], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def make_card(facts: dict[str, object]) -> Table:
+    """Lay out one thing, a line a fact; empty ones are left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value not in (None, "", {}, []):
+            table.add_row(name, _cell(value))
+    return table
+
+
+def show_datasets(answers: Sequence[DatasetAnswer]) -> Table | Text:
+    """List data sets."""
+    return make_table(
+        ("data set", "consent", "purpose", "simulated", "subjects", "scans", "created"),
+        ((a.name, a.consent, a.purpose, a.simulated, a.subjects, a.scans, a.created_at) for a in answers),
+    )
+
+
+def show_scans(answers: Sequence[ScanAnswer]) -> Table | Text:
+    """List scans."""
+    return make_table(
+        ("scan", "data set", "subject", "session", "name", "kind", "warnings"),
+        ((a.id, a.dataset, a.subject, a.session, a.name, a.kind, len(a.warnings)) for a in answers),
+    )
+
+
+def show_jobs(answers: Sequence[JobAnswer]) -> Table | Text:
+    """List jobs."""
+    return make_table(
+        ("job", "recipe", "data set", "queue", "status", "done", "failed", "of", "created"),
+        (
+            (a.id, a.recipe, _mark(a.dataset, a.simulated), a.queue, _status(a.status), a.done, a.failed, a.total,
+             a.created_at)
+            for a in answers
+        ),
+    )  # fmt: skip
+
+
+def show_job(answer: JobAnswer) -> list[Table | Text]:
+    """Show one job with its scores and files."""
+    card = {
+        "job": answer.id,
+        "recipe": answer.recipe,
+        "model": answer.model,
+        "data set": _mark(answer.dataset, answer.simulated),
+        "queue": answer.queue,
+        "status": _status(answer.status),
+        "items": f"{answer.done} done, {answer.failed} failed, {answer.total} in all",
+        "attempt": answer.attempt,
+        "seed": answer.seed,
+        "options": answer.options,
+        "created": answer.created_at,
+        "started": answer.started_at,
+        "finished": answer.finished_at,
+        "error": answer.error,
+        "notice": answer.notice,
+    }
+    parts: list[Table | Text] = [make_card(card)]
+    if answer.metrics:
+        parts.append(show_metrics(answer.metrics))
+    if answer.artifacts:
+        parts.append(make_table(("file", "role", "bytes"), ((a.name, a.role, a.size) for a in answer.artifacts)))
+    return parts
+
+
+def show_runs(answers: Sequence[RunAnswer]) -> Table | Text:
+    """List the items of a job."""
+    return make_table(
+        ("run", "item", "status", "attempts", "error"),
+        ((a.id, a.item, _status(a.status), a.attempts, a.error_message) for a in answers),
+    )
+
+
+def show_metrics(answers: Sequence[MetricAnswer], title: str = "") -> Table | Text:
+    """List scores, each with its interval and what it was held against."""
+    return make_table(
+        ("score", "value", "interval", "null mean", "p", "normalisation"),
+        (
+            (
+                " ".join(filter(None, (a.name, a.label))),
+                f"{a.value:.3f}{f' {a.unit}' if a.unit else ''}",
+                f"[{a.low:.3f}, {a.high:.3f}]" if a.low is not None and a.high is not None else "",
+                _number(a.detail.get("null_mean")),
+                _number(a.detail.get("p")),
+                a.detail.get("normalisation", ""),
+            )
+            for a in answers
+        ),
+        title,
+    )
+
+
+def show_results(answers: Sequence[ResultAnswer]) -> Table | Text:
+    """List results."""
+    return make_table(
+        ("run", "recipe", "data set", "subject", "item", "what", "finished"),
+        (
+            (a.id, a.recipe, _mark(a.dataset, a.simulated), a.subject, a.item, _summary(a), a.finished_at)
+            for a in answers
+        ),
+    )
+
+
+def show_result(answer: ResultAnswer) -> list[Table | Text]:
+    """Show one result with its scores and files."""
+    card = {
+        "run": answer.id,
+        "job": answer.job,
+        "recipe": answer.recipe,
+        "model": f"{answer.model} {answer.weights_sha256[:12]}",
+        "data set": _mark(answer.dataset, answer.simulated),
+        "subject": answer.subject,
+        "scan": answer.scan,
+        "stimuli": ", ".join(answer.stimuli),
+        "finished": answer.finished_at,
+        "notice": answer.notice,
+    }
+    files = make_table(
+        ("artifact", "file", "role", "bytes"), ((a.id, a.name, a.role, a.size) for a in answer.artifacts)
+    )
+    volumes = [show_volumes([answer])] if answer.volumes_ml else []
+    scores = [show_metrics(answer.metrics)] if answer.metrics and not answer.volumes_ml else []
+    return [make_card(card), *volumes, *scores, files]
+
+
+def show_volumes(answers: Sequence[ResultAnswer], title: str = "") -> Table | Text:
+    """List the volume of every label."""
+    return make_table(
+        ("scan", "label", "volume"),
+        ((a.scan, name, f"{value:.2f} ml") for a in answers for name, value in a.volumes_ml.items()),
+        title,
+    )
+
+
+def show_models(answers: Sequence[ModelAnswer]) -> Table | Text:
+    """List models."""
+    return make_table(
+        ("model", "version", "task", "weights sha256", "licence"),
+        ((a.name, a.version, a.task, a.weights_sha256[:12] or "fitted in every run", a.licence) for a in answers),
+    )
+
+
+def show_recipes(answers: Sequence[RecipeAnswer]) -> Table | Text:
+    """List recipes."""
+    return make_table(("recipe", "kind", "title", "model"), ((a.name, a.kind, a.title, a.model) for a in answers))
+
+
+def _summary(answer: ResultAnswer) -> str:
+    if answer.volumes_ml:
+        return ", ".join(f"{name} {value:.2f} ml" for name, value in answer.volumes_ml.items())
+    return f"{len(answer.stimuli)} pictures" if len(answer.stimuli) != 1 else "1 picture"
+
+
+def _mark(name: str, simulated: bool) -> str:
+    return f"{name} (simulated)" if simulated else name
+
+
+def _status(status: str) -> Text:
+    return Text(status, style=_COLOURS.get(status, ""))
+
+
+def _number(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else ""
+
+
+def _cell(value: object) -> Text:
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, bool):
+        return Text("yes" if value else "")
+    if isinstance(value, datetime):
+        return Text(f"{value.astimezone():%Y-%m-%d %H:%M:%S}")
+    return Text("" if value is None else str(value))

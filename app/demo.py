@@ -1,0 +1,137 @@
+"""The main job end to end: take in, submit, work, store, query; on a real MRI and on brain activity."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxelight.app.cli.intake import keep_once
+from voxelight.app.schemas import (
+    DatasetRequest,
+    JobAnswer,
+    JobRequest,
+    ResultAnswer,
+    ResultQuery,
+    ScanAnswer,
+    ScanRequest,
+)
+from voxelight.app.services import Services
+from voxelight.storage.artifacts import hash_file
+from voxelight.storage.fetch import PUBLIC_DATA, find_betas_files
+
+CarryOut = Callable[[JobAnswer], JobAnswer]
+PURPOSE = "demonstration of this software"
+_TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_MIYAWAKI_FOLDER = "fmri_miyawaki2008"
+_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job of the demo that is over, with what was queried back and where its files are."""
+
+    job: JobAnswer
+    results: list[ResultAnswer]
+    folder: Path
+
+
+def segment_template(services: Services, carry_out: CarryOut, out: Path) -> Finished:
+    """Segment both hippocampi of the T1 template that nilearn ships: an average of 152 people, so no ground truth."""
+    path = find_template()
+    dataset = DatasetRequest(
+        name="demo-template",
+        consent="public",
+        purpose=PURPOSE,
+        source="ICBM 152 nonlinear symmetric 2009a T1 average of 152 people (Fonov et al. 2011), as nilearn ships it",
+    )
+    services.datasets.ensure(dataset)
+    place = ScanRequest(name=path.name, dataset=dataset.name, subject=f"average-{hash_file(path)[:_DIGITS]}")
+    scan = keep_once(services, [path], place)[0]
+    job = JobRequest(kind="segment", recipe="hippocampus-mni", dataset=dataset.name, scans=[scan.id])
+    return _finish(services, carry_out, job, out / "hippocampus")
+
+
+def decode(services: Services, carry_out: CarryOut, out: Path, data: Path | None) -> Finished:
+    """Reconstruct what was seen: from a real recording where there is one, else from a simulated subject.
+
+    Parameters
+    ----------
+    services : where everything is stored
+    carry_out : sees a job to its end
+    out : folder for the pictures
+    data : folder that may hold ``fmri_miyawaki2008/*.mat``; the data of `voxelight data fetch` are looked for as well
+    """
+    recording = find_recording(data)
+    fetched = find_betas_files(services.settings.home / "data" / "miyawaki2008" / "betas", "miyawaki2008")
+    if recording is not None:
+        recipe, scans = "miyawaki-ridge", [_keep_recording(services, recording)]
+    elif fetched is not None:
+        recipe, scans = "miyawaki2008-bold", _keep(services, _about_miyawaki("demo-miyawaki2008-bold"), fetched.paths)
+    else:
+        recipe, scans = "simulated-ridge", _keep_simulated(services)
+    job = JobRequest(kind="reconstruct", recipe=recipe, dataset=scans[0].dataset, scans=[scan.id for scan in scans])
+    return _finish(services, carry_out, job, out / recipe)
+
+
+def find_template() -> Path:
+    """Return the T1 template inside the nilearn package."""
+    import nilearn.datasets
+
+    return Path(nilearn.datasets.__file__).parent / "data" / _TEMPLATE
+
+
+def find_recording(data: Path | None) -> Path | None:
+    """Return the first ``.mat`` of Miyawaki et al. (2008) below a folder of data sets."""
+    return next(iter(sorted((data / _MIYAWAKI_FOLDER).glob("*.mat"))), None) if data else None
+
+
+def _about_miyawaki(name: str) -> DatasetRequest:
+    return DatasetRequest(name=name, consent="public", purpose=PURPOSE, source=PUBLIC_DATA["miyawaki2008"].source)
+
+
+def _keep_recording(services: Services, path: Path) -> ScanAnswer:
+    dataset = DatasetRequest(
+        name="demo-miyawaki2008",
+        consent="public",
+        purpose=PURPOSE,
+        source="Miyawaki et al. (2008), Neuron 60:915: V1 responses to figures and letters",
+    )
+    services.datasets.ensure(dataset)
+    place = ScanRequest(name=path.name, dataset=dataset.name, subject="S1", session=hash_file(path)[:_DIGITS])
+    return keep_once(services, [path], place)[0]
+
+
+def _keep_simulated(services: Services) -> list[ScanAnswer]:
+    """Simulate a subject and take its files in as one would a person's; another simulation gets another data set."""
+    from voxelight.neuro.simulate import simulate_subject
+    from voxelight.storage.formats.export import write_betas
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_betas(Path(folder), "simulated", *simulate_subject())
+        dataset = DatasetRequest(
+            name=f"demo-simulated-{hash_file(files.betas)[:_DIGITS]}",
+            consent="simulated",
+            purpose=PURPOSE,
+            source="simulated from photographs that scikit-image ships",
+            simulated=True,
+        )
+        return _keep(services, dataset, files.paths)
+
+
+def _keep(services: Services, dataset: DatasetRequest, paths: tuple[Path, ...]) -> list[ScanAnswer]:
+    services.datasets.ensure(dataset)
+    return keep_once(services, paths, ScanRequest(name=paths[0].name, dataset=dataset.name))
+
+
+def _finish(services: Services, carry_out: CarryOut, request: JobRequest, folder: Path) -> Finished:
+    """Submit a job, see it to its end and ask the database what it gave."""
+    job = carry_out(services.jobs.submit(request))
+    results = list(services.results.walk(ResultQuery(job=job.id)))
+    if request.kind == "reconstruct":
+        from voxelight.app.cli.reconstruct import export_reconstructions
+
+        export_reconstructions(services, job, results, folder)
+    else:
+        for result in results:
+            services.results.export(result.artifacts, folder)
+    return Finished(job, results, folder)
