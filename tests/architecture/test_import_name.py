@@ -25,4 +25,4 @@ def test_a_foreign_folder_of_the_same_name_is_never_imported(foreign, root, run,
 
 def test_the_command_runs_in_a_foreign_folder(foreign, run):
     command = Path(sys.executable).with_name("voxelight")
-    assert "Not for clinical use" in run(command, "--help", cwd=foreign).stdout
+    assert "Not for clinical use" in " ".join(run(command, "--help", cwd=foreign).stdout.split())
