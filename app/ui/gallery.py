@@ -1,0 +1,89 @@
+"""Results as pictures: label maps over their scans, stimuli beside what was decoded."""
+
+from itertools import groupby
+
+import streamlit as st
+
+from voxelight.app.schemas import ArtifactAnswer, ResultAnswer
+from voxelight.app.services import Services
+from voxelight.app.ui.downloads import offer_downloads
+from voxelight.app.ui.marks import mark_simulated, note_decoding
+from voxelight.app.ui.pictures import read_picture
+from voxelight.app.ui.wording import KINDS, plain, say_hash, say_number, say_time
+
+_COLUMNS = {"segment": 2, "reconstruct": 3}
+_DOWNLOADS = ("label_map", "sidecar", "prediction")
+_SHOWN_PAIRS = 12
+
+
+def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
+    """Show results in their order, those of one job together."""
+    for _, group in groupby(results, key=lambda result: result.job):
+        together = list(group)
+        _show_group_head(together[0])
+        width = _COLUMNS[together[0].kind]
+        for start in range(0, len(together), width):
+            for column, result in zip(st.columns(width), together[start : start + width], strict=False):
+                with column, st.container(border=True, key=f"result-{result.id}"):
+                    (_show_label_map if result.kind == "segment" else _show_decoded)(services, result)
+                    _show_rest(services, result)
+
+
+def _show_group_head(result: ResultAnswer) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"#### {KINDS[result.kind]}: {plain(result.recipe)} on {plain(result.dataset)}", width="content")
+        mark_simulated(result.simulated)
+        st.page_link(
+            "pages/jobs.py",
+            label="Open the job",
+            icon=":material/play_circle:",
+            query_params={"job": str(result.job)},
+        )
+    if result.kind == "reconstruct":
+        note_decoding()
+
+
+def _show_label_map(services: Services, result: ResultAnswer) -> None:
+    st.markdown(f"**{plain(result.scan)}**  \nsubject {plain(result.subject)}, session {plain(result.session)}")
+    for artifact in _find(result, "overlay"):
+        st.image(read_picture(services, artifact), width="stretch", alt=f"Labels over {result.scan}")
+    rows = [{"Label": name, "Volume (ml)": f"{volume:.3f}"} for name, volume in result.volumes_ml.items()]
+    if rows:
+        st.table(rows, hide_index=True, border="horizontal")
+
+
+def _show_decoded(services: Services, result: ResultAnswer) -> None:
+    st.markdown(f"**{plain(result.item)}**  \nsubject {plain(result.subject)}")
+    seen, decoded = _find(result, "stimulus"), _find(result, "reconstruction")
+    for number, picture in enumerate(decoded[:_SHOWN_PAIRS]):
+        left, right = st.columns(2)
+        with left.container(key=f"pixels-{result.id}-{number}-seen"):
+            if number < len(seen):
+                st.image(read_picture(services, seen[number]), width="stretch", caption="Seen", alt="Stimulus")
+        with right.container(key=f"pixels-{result.id}-{number}-decoded"):
+            st.image(
+                read_picture(services, picture), width="stretch", caption="Decoded (model estimate)", alt=picture.name
+            )
+    if len(decoded) > _SHOWN_PAIRS:
+        st.caption(f"{len(decoded) - _SHOWN_PAIRS} more in the provenance and over HTTP.")
+    if result.metrics:
+        st.caption(
+            " · ".join(
+                f"{plain(metric.name)} {plain(metric.label)} {plain(say_number(metric.value))}".replace("  ", " ")
+                for metric in result.metrics
+            )
+        )
+
+
+def _show_rest(services: Services, result: ResultAnswer) -> None:
+    with st.container(horizontal=True, gap="small"):
+        offer_downloads(services, [artifact for artifact in result.artifacts if artifact.role in _DOWNLOADS])
+    with st.expander("Provenance"):
+        st.caption(
+            f"{say_time(result.finished_at)} · model {plain(result.model)} · weights {say_hash(result.weights_sha256)}"
+        )
+        st.json(result.provenance)
+
+
+def _find(result: ResultAnswer, role: str) -> list[ArtifactAnswer]:
+    return sorted((artifact for artifact in result.artifacts if artifact.role == role), key=lambda found: found.name)

@@ -1,0 +1,97 @@
+"""Jobs as they go: a card each, renewed while something moves."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from voxelight.app.schemas import JobAnswer, Page
+from voxelight.app.services import Services
+from voxelight.app.ui.marks import mark_simulated, show_status
+from voxelight.app.ui.problems import show_problem
+from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_count, say_pace, say_time
+from voxelight.models.errors import VoxelightError
+
+MOVING_S, RESTING_S = 1.0, 5.0
+_LISTED = 20
+
+
+def show_jobs(services: Services) -> None:
+    """Show the newest jobs, and go on showing them."""
+    moving = any(job.status in ACTIVE for job in services.jobs.list(limit=_LISTED).items)
+    st.fragment(_show_page, run_every=MOVING_S if moving else RESTING_S)(services, moving)
+
+
+def show_head(job: JobAnswer) -> None:
+    """Show state, name and data set of a job in one line."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        show_status(job.status)
+        st.markdown(f"**{plain(job.recipe)}** on {plain(job.dataset)}", width="content")
+        mark_simulated(job.simulated)
+
+
+def show_progress(job: JobAnswer) -> None:
+    """Show how far a job is."""
+    share = (job.done + job.failed) / job.total if job.total else 0.0
+    st.progress(min(1.0, share), text=f"{say_count(job)}, {say_pace(job, datetime.now(UTC))}")
+
+
+def show_actions(services: Services, job: JobAnswer) -> None:
+    """Offer what can be done to a job now."""
+    if job.status in ACTIVE:
+        _offer("Cancel", ":material/stop:", services.jobs.cancel, job)
+    elif job.status in ("failed", "cancelled"):
+        _offer("Retry", ":material/replay:", services.jobs.retry, job)
+
+
+def _show_page(services: Services, moving: bool) -> None:
+    cursors: list[str | None] = st.session_state.setdefault("job-cursors", [None])
+    page = services.jobs.list(limit=_LISTED, cursor=cursors[-1])
+    if not page.items:
+        st.caption("No job yet. Choose a recipe and a data set, and submit.")
+    for job in page.items:
+        _show_card(services, job)
+    _offer_pages(page, cursors)
+    if len(cursors) == 1 and any(job.status in ACTIVE for job in page.items) != moving:
+        st.rerun()  # the whole page, with the pace that now fits
+
+
+def _show_card(services: Services, job: JobAnswer) -> None:
+    with st.container(border=True, key=f"job-{job.id}"):
+        show_head(job)
+        show_progress(job)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            if st.button("Open", key=f"open-{job.id}", icon=":material/visibility:"):
+                st.query_params["job"] = str(job.id)
+                st.rerun()
+            show_actions(services, job)
+            st.caption(f"{KINDS[job.kind]}, submitted {say_time(job.created_at)}", width="content")
+        _show_refusal(job)
+
+
+def _offer(label: str, icon: str, verb: Callable[..., JobAnswer], job: JobAnswer) -> None:
+    def act() -> None:
+        try:
+            verb(job.id)
+        except VoxelightError as error:
+            st.session_state[f"refusal-{job.id}"] = error
+
+    st.button(label, key=f"{label}-{job.id}", icon=icon, on_click=act)
+
+
+def _show_refusal(job: JobAnswer) -> None:
+    error = st.session_state.pop(f"refusal-{job.id}", None)
+    if error is not None:
+        show_problem(error)
+
+
+def _offer_pages(page: Page[JobAnswer], cursors: list[str | None]) -> None:
+    if len(cursors) == 1 and page.next_cursor is None:
+        return
+    with st.container(horizontal=True):
+        if st.button("Newer", disabled=len(cursors) == 1, icon=":material/chevron_left:"):
+            cursors.pop()
+            st.rerun()
+        if st.button("Older", disabled=page.next_cursor is None, icon=":material/chevron_right:"):
+            cursors.append(page.next_cursor)
+            st.rerun()

@@ -1,0 +1,49 @@
+"""What stands on every page, and beside everything that could be misread without it."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from voxelight.app.schemas import DECODING_NOTICE, NOTICE
+from voxelight.app.ui.wording import STATUS_COLOURS
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="6" fill="#1f5f8b"/><g fill="#fff">'
+    '<rect x="6" y="6" width="6" height="6" opacity=".45"/><rect x="13" y="6" width="6" height="6" opacity=".8"/>'
+    '<rect x="20" y="6" width="6" height="6" opacity=".45"/><rect x="6" y="13" width="6" height="6" opacity=".8"/>'
+    '<rect x="13" y="13" width="6" height="6"/><rect x="20" y="13" width="6" height="6" opacity=".8"/>'
+    '<rect x="6" y="20" width="6" height="6" opacity=".25"/><rect x="13" y="20" width="6" height="6" opacity=".8"/>'
+    '<rect x="20" y="20" width="6" height="6" opacity=".25"/></g></svg>'
+)
+_STYLE = Path(__file__).with_name("style.css")
+
+
+def show_frame() -> None:
+    """Put style and the notice on the page."""
+    st.html(_STYLE)
+    st.html(f'<div class="vx-banner" role="note"><strong>{NOTICE}</strong> Research software.</div>')
+
+
+def show_status(status: str) -> None:
+    """Show the state of a job or of an item."""
+    st.badge(status.capitalize(), color=STATUS_COLOURS[status])  # type: ignore[arg-type]  # names of its colours
+
+
+def mark_simulated(simulated: bool) -> None:
+    """Say so wherever data were made by a model."""
+    if simulated:
+        st.badge("Simulated data", icon=":material/science:", color="violet")
+
+
+def note_decoding() -> None:
+    """Say what a decoded picture is."""
+    st.caption(f":material/info: {DECODING_NOTICE}")
+
+
+def show_empty(text: str, page: str = "", label: str = "") -> None:
+    """Say what to do where there is nothing to see yet."""
+    with st.container(border=True):
+        st.markdown(text)
+        if page:
+            st.page_link(page, label=label, icon=":material/arrow_forward:")

@@ -1,0 +1,53 @@
+"""Models: what can do the work, with the hash of its weights and its licence."""
+
+import streamlit as st
+
+from voxelight.app.schemas import NOTICE, RecipeAnswer
+from voxelight.app.ui.modelcards import read_card
+from voxelight.app.ui.problems import problems_shown
+from voxelight.app.ui.wording import KINDS, plain, say_hash, say_time
+from voxelight.app.web import current_services
+
+
+def show_recipe(recipe: RecipeAnswer) -> None:
+    """Show a recipe with its model's card."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"#### {plain(recipe.title)}", width="content")
+            st.badge(KINDS[recipe.kind], color="blue" if recipe.kind == "segment" else "violet")
+        st.markdown(plain(recipe.summary))
+        weights = f"`{recipe.weights_sha256}`" if recipe.weights_sha256 else "fitted anew in every run"
+        st.markdown(
+            f"Recipe `{recipe.name}` · model `{recipe.model}` · licence {plain(recipe.licence or 'not stated')}  \n"
+            f"Weights (sha256): {weights}"
+        )
+        card = read_card(recipe.model)
+        if card:
+            with st.expander("Model card", icon=":material/description:"):
+                st.markdown(card)
+
+
+st.title("Models")
+services = current_services()
+with problems_shown():
+    st.caption(f"A recipe names a model and everything around it. {NOTICE}")
+    st.subheader("Recipes")
+    for each in services.jobs.list_recipes():
+        show_recipe(each)
+    st.subheader("Models that have worked here")
+    models = services.results.list_models()
+    if models:
+        rows = [
+            {
+                "Model": model.name,
+                "Version": model.version,
+                "Task": model.task,
+                "Weights": say_hash(model.weights_sha256),
+                "Licence": model.licence or "not stated",
+                "First used": say_time(model.created_at),
+            }
+            for model in models
+        ]
+        st.table(rows, hide_index=True, border="horizontal")
+    else:
+        st.caption("None yet: a model is named here once a job has used it.")

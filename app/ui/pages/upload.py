@@ -1,0 +1,25 @@
+"""Upload: say where files belong, and see at once what they are."""
+
+import streamlit as st
+
+from voxelight.app.ui.problems import problems_shown
+from voxelight.app.ui.targets import choose_target
+from voxelight.app.ui.uploads import list_stored, receive_files
+from voxelight.app.web import current_services
+
+st.title("Upload")
+services = current_services()
+with problems_shown():
+    where, what = st.columns([2, 3], gap="large")
+    with where:
+        st.subheader("Where they belong")
+        target = choose_target(services)
+    with what:
+        st.subheader("Files")
+        if target:
+            receive_files(services, target)
+        else:
+            st.caption("Create a data set first.")
+    if target:
+        st.divider()
+        list_stored(services, target)

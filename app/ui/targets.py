@@ -1,0 +1,124 @@
+"""Where uploads go: an existing data set or a new one, a subject and a session."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import streamlit as st
+
+from voxelight.app.schemas import Consent, DatasetAnswer, DatasetChange, DatasetRequest
+from voxelight.app.services import Services
+from voxelight.app.ui.marks import mark_simulated
+from voxelight.app.ui.problems import build, problems_shown, show_problem
+from voxelight.app.ui.wording import CONSENTS, plain
+from voxelight.models.errors import VoxelightError
+
+WHY_CONSENT = (
+    "Decoding shows what somebody saw. So a reconstruction job runs only on a data set that says on what ground "
+    "(consent) and what for (purpose) its data may be decoded. Segmentation needs neither."
+)
+_LISTED = 500
+_NEW = "new-dataset"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place for uploads."""
+
+    dataset: DatasetAnswer
+    subject: str
+    session: str
+
+
+def choose_target(services: Services) -> Target | None:
+    """Ask where files belong; None until there is a data set."""
+    datasets = {dataset.name: dataset for dataset in services.datasets.list(limit=_LISTED).items}
+    created = st.session_state.pop("created", None)
+    if created in datasets:
+        st.session_state["dataset"] = created
+        st.toast(f"Data set {plain(created)} is there.", icon=":material/check:")
+    target = _choose(datasets) if datasets else None
+    if target:
+        _show_dataset(services, target.dataset)
+    else:
+        st.info(
+            "Nothing is stored here yet. Start with a data set: it says whose files these are and what they are for."
+        )
+    with st.expander("New data set", expanded=not datasets, icon=":material/add:"):
+        _create_form(services)
+    return target
+
+
+def _choose(datasets: dict[str, DatasetAnswer]) -> Target:
+    name = st.selectbox("Data set", list(datasets), key="dataset", bind="query-params")
+    subject_column, session_column = st.columns(2)
+    subject = subject_column.text_input("Subject", "01", key="subject", help="A label, never a name.")
+    session = session_column.text_input("Session", "01", key="session", help="One visit to the scanner.")
+    return Target(datasets[name], subject.strip(), session.strip())
+
+
+def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
+    with st.container(horizontal=True, gap="small"):
+        mark_simulated(dataset.simulated)
+        if dataset.consent == "none" or not dataset.purpose.strip():
+            st.badge("Not to be decoded", icon=":material/lock:", color="orange")
+        else:
+            st.badge("May be decoded", icon=":material/lock_open:", color="green")
+    st.caption(f"{dataset.subjects} subjects, {dataset.scans} files. Purpose: {plain(dataset.purpose) or 'not given'}.")
+    with st.expander("Consent and purpose", icon=":material/edit:"):
+        _change_form(services, dataset)
+
+
+def _create_form(services: Services) -> None:
+    problem = st.session_state.pop(f"{_NEW}-problem", None)
+    if problem is not None:
+        show_problem(problem)
+    with st.form(_NEW, border=False, enter_to_submit=False):
+        st.text_input(
+            "Name", key=f"{_NEW}-name", placeholder="v1-figures", help="Letters, digits, dot, dash, underscore."
+        )
+        _ask_consent(_NEW, "none")
+        st.text_area("Purpose", key=f"{_NEW}-purpose", height=80, placeholder="What the data may be used for")
+        st.text_input("Licence", key=f"{_NEW}-licence", placeholder="CC BY 4.0")
+        st.text_input("Source", key=f"{_NEW}-source", placeholder="Where the data come from, with their citation")
+        st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{_NEW}-simulated")
+        st.caption(WHY_CONSENT)
+        st.form_submit_button("Create data set", type="primary", on_click=_create, args=(services,))
+
+
+def _ask_consent(form: str, present: Consent) -> None:
+    choices = list(get_args(Consent))
+    st.selectbox(
+        "Consent",
+        choices,
+        index=choices.index(present),
+        format_func=CONSENTS.__getitem__,
+        key=f"{form}-consent",
+        help=WHY_CONSENT,
+    )
+
+
+def _create(services: Services) -> None:
+    names = ("name", "consent", "purpose", "licence", "source", "simulated")
+    try:
+        request = build(DatasetRequest, **{name: st.session_state[f"{_NEW}-{name}"] for name in names})
+        st.session_state["created"] = services.datasets.create(request).name
+    except VoxelightError as error:
+        st.session_state[f"{_NEW}-problem"] = error
+        return
+    for name in names:
+        del st.session_state[f"{_NEW}-{name}"]
+
+
+def _change_form(services: Services, dataset: DatasetAnswer) -> None:
+    form = f"change-{dataset.id}"
+    with st.form(form, border=False, enter_to_submit=False):
+        _ask_consent(form, dataset.consent)
+        st.text_area("Purpose", dataset.purpose, key=f"{form}-purpose", height=80)
+        sent = st.form_submit_button("Save")
+    if sent:
+        with problems_shown():
+            change = build(
+                DatasetChange, consent=st.session_state[f"{form}-consent"], purpose=st.session_state[f"{form}-purpose"]
+            )
+            services.datasets.change(dataset.name, change, dataset.version)
+            st.rerun()

@@ -1,0 +1,123 @@
+"""How numbers, times and states are said on the page."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from voxelight.app.schemas import JobAnswer, MetricAnswer
+
+STATUS_COLOURS = {
+    "queued": "gray",
+    "pending": "gray",
+    "running": "blue",
+    "done": "green",
+    "failed": "red",
+    "cancelled": "orange",
+}
+KINDS = {
+    "volume": "3-D image",
+    "series": "4-D image",
+    "betas": "Betas",
+    "events": "Events table",
+    "picture": "Picture",
+    "segment": "Segmentation",
+    "reconstruct": "Reconstruction",
+}
+CONSENTS = {
+    "none": "None: not to be decoded",
+    "given": "Given by the people who were scanned",
+    "public": "Public data, shared for research",
+    "simulated": "Simulated: nobody was scanned",
+}
+ACTIVE = ("queued", "running")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+\-!|~$:])")
+_SHORT_HASH = 12
+
+
+def plain(text: object) -> str:
+    """Return text that markdown shows as it stands, whatever a file is called."""
+    return _MARKDOWN.sub(r"\\\1", str(text))
+
+
+def say_size(size: float) -> str:
+    """Return a number of bytes with its unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError  # the last unit takes everything
+
+
+def say_time(when: datetime | None) -> str:
+    """Return a time in UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if when else "–"
+
+
+def say_seconds(seconds: float) -> str:
+    """Return a length of time."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def say_pace(job: JobAnswer, now: datetime) -> str:
+    """Return how long a job has run, and how long it will where that can be told."""
+    if job.started_at is None:
+        return "waits for a worker" if job.status == "queued" else "not started"
+    elapsed = max(0.0, ((job.finished_at or now) - job.started_at).total_seconds())
+    ended = job.done + job.failed
+    if job.status == "running" and 0 < ended < job.total:
+        return f"running for {say_seconds(elapsed)}, about {say_seconds(elapsed / ended * (job.total - ended))} left"
+    return f"{'running for' if job.status in ACTIVE else 'took'} {say_seconds(elapsed)}"
+
+
+def say_count(job: JobAnswer) -> str:
+    """Return how many items are done and how many failed."""
+    failed = f", {job.failed} failed" if job.failed else ""
+    return f"{job.done} of {job.total} done{failed}"
+
+
+def say_hash(sha256: str) -> str:
+    """Return the first digits of a hash."""
+    return sha256[:_SHORT_HASH] if sha256 else "fitted in every run"
+
+
+def say_number(value: float | None) -> str:
+    """Return a score or probability."""
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 0.001 else f"{value:.3f}"
+
+
+def say_interval(metric: MetricAnswer) -> str:
+    """Return the 95 % interval of a score."""
+    if metric.low is None or metric.high is None:
+        return "–"
+    return f"{say_number(metric.low)} to {say_number(metric.high)}"
+
+
+def say_name(key: str) -> str:
+    """Return a key of the database as words."""
+    words = key.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def say_fact(value: Any) -> str:
+    """Return a fact of the intake check."""
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def say_grid(geometry: dict[str, Any]) -> str:
+    """Return shape, voxel size and orientation of an image in one line."""
+    if not geometry:
+        return ""
+    return (
+        f"{_times(geometry['shape'])} voxels of {_times(geometry['spacing_mm'])} mm, "
+        f"stored as {geometry['orientation']}"
+    )
+
+
+def _times(sides: Sequence[float]) -> str:
+    return " × ".join(f"{side:.4g}" for side in sides)
