@@ -26,6 +26,7 @@ from voxelight.app.api.hosts import LOCAL_HOSTS, KnownHosts
 from voxelight.app.bootstrap import open_services
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
+from voxelight.app.ui.theme import OPTIONS
 from voxelight.models.errors import BadInput, Unavailable, VoxelightError
 
 PAGE = Path(__file__).parent / "ui" / "main.py"
@@ -179,7 +180,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _set_up_page(host: str, port: int) -> None:
-    options: dict[str, Any] = {
+    options: dict[str, Any] = OPTIONS | {
         "server.address": host,
         "server.port": port,
         "server.headless": True,
