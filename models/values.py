@@ -1,5 +1,6 @@
 """Values that travel between the parts: frozen, checked at birth, numpy only."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,6 +254,12 @@ class Stimuli:
             "Upload the missing pictures, named by their stimulus id.",
         )
         return Stimuli(self.images[[place[name] for name in ids.tolist()]], ids)
+
+
+def picture_id(picture: NDArray[np.float32]) -> str:
+    """Name a picture by its content: 12 hexadecimal digits of the SHA-256 of its shape and values."""
+    little = np.ascontiguousarray(picture, dtype="<f4")
+    return hashlib.sha256(repr(little.shape).encode() + little.tobytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Betas of block designs: the mean of each block, shifted by the lag of the blood."""
 
-import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from voxelight.models.errors import BadInput
-from voxelight.models.values import Betas, Stimuli
+from voxelight.models.values import Betas, Stimuli, picture_id
 from voxelight.neuro.recipes import RunOptions
 
 Floats = NDArray[np.floating[Any]]
@@ -18,19 +18,19 @@ _REST = -1
 
 
 def betas_from_runs(
-    runs: Sequence[Floats], labels: Sequence[Floats], options: RunOptions, subject: str, roi: str
+    runs: Sequence[tuple[Floats, Floats]], options: RunOptions, subject: str, roi: str
 ) -> tuple[Betas, Stimuli]:
     """Average every block of every run.
 
-    A block is a stretch of volumes with one picture; its betas are the mean of the volumes that come `lag_volumes` later,
-    after each voxel of the run was detrended and brought to mean 0 and standard deviation 1. These statistics come from
-    the run itself, rest included, whichever blocks are held out later: a filter of the time series, as in the source, and
-    not the normalisation of a recipe, which is fitted on training rows.
+    A block is a stretch of volumes with one picture; its betas are the mean of the volumes that come `lag_volumes`
+    later, after each voxel of the run was detrended and brought to mean 0 and standard deviation 1. These statistics
+    come from the run itself, rest and all blocks included, whichever are held out later (transductive inside a run);
+    they use no picture. The normalisation of the recipe, fitted on training rows, comes on top.
 
     Parameters
     ----------
-    runs : one array (volume, voxel) for each run
-    labels : one array (volume, pixel) for each run, square pictures of 0 and 1, -1 throughout at rest
+    runs : pairs of array (volume, voxel) and array (volume, pixel), as `storage.formats.betas.read_runs` gives them
+        A row of pixels is a square picture of 0 and 1 read down its columns, or -1 throughout at rest.
     options : RunOptions
     subject, roi : of the betas
 
@@ -42,12 +42,10 @@ def betas_from_runs(
     Raises
     ------
     BadInput
-        Runs and labels do not fit, pictures are not square or not 0 and 1, or no block is left.
+        Volumes and labels do not fit, pictures are not square or not 0 and 1, or no block is left.
     """
-    if len(runs) != len(labels):
-        raise BadInput(f"{len(runs)} runs and {len(labels)} tables of labels", "one each", "Add what is missing.")
     responses, pictures, names = [], [], []
-    for number, (bold, rows) in enumerate(zip(runs, labels, strict=True), start=1):
+    for number, (bold, rows) in enumerate(runs, start=1):
         _check_run(number, bold, rows)
         filtered = _filter(bold, options.detrend)
         for start, stop in find_blocks(rows):
@@ -72,25 +70,14 @@ def find_blocks(labels: Floats) -> list[tuple[int, int]]:
     """
     changes = np.flatnonzero((labels[1:] != labels[:-1]).any(1)) + 1
     edges = [0, *changes.tolist(), len(labels)]
-    return [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if labels[start, 0] != _REST]
-
-
-def name_picture(image: NDArray[np.float32]) -> str:
-    """Return an id that depends on nothing but the pixels: the first 12 hexadecimal digits of a sha256.
-
-    Parameters
-    ----------
-    image : array (row, column, channel), float32 in [0, 1]; compared as bytes from 0 to 255
-    """
-    pixels = np.rint(np.asarray(image) * 255).astype(np.uint8)
-    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:12]
+    return [(start, stop) for start, stop in pairwise(edges) if labels[start, 0] != _REST]
 
 
 def _collect(pictures: Floats) -> tuple[Stimuli, NDArray[np.str_]]:
     side = round(float(np.sqrt(pictures.shape[1])))
     distinct, place = np.unique(pictures, axis=0, return_inverse=True)
-    images = distinct.reshape(-1, side, side, 1).astype(np.float32)
-    ids = np.asarray([name_picture(image) for image in images])
+    images = distinct.reshape(-1, side, side, 1).swapaxes(1, 2).astype(np.float32)
+    ids = np.asarray([picture_id(image) for image in images])
     return Stimuli(images, ids), ids[place.ravel()]
 
 
@@ -98,7 +85,9 @@ def _filter(bold: Floats, detrend: bool) -> Floats:
     series = bold.astype(np.float64)
     series = signal.detrend(series, axis=0) if detrend else series - series.mean(0)
     std = series.std(0)
-    filtered: Floats = np.where(std > 0, series / np.where(std > 0, std, 1), 0.0)
+    # A constant voxel has a std of rounding errors, not of zero.
+    flat = std <= 1e-9 * np.abs(bold).max(0)
+    filtered: Floats = np.where(flat, 0.0, series / np.where(flat, 1.0, std))
     return filtered
 
 

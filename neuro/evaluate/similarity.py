@@ -1,5 +1,6 @@
 """How close reconstructions are to what was seen."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def correlate_by_gram(mixing: Floats, gram: Floats) -> NDArray[np.float64]:
     return _ratio(crossed, np.sqrt(squares)[..., None] * np.sqrt(diagonal)[..., None, :])
 
 
-def two_way(correlations: Floats, own: Places) -> NDArray[np.float64]:
+def two_way(correlations: Floats, own: Places) -> Floats:
     """Two-way identification of each prediction.
 
     The share of the other pictures that correlate less with the prediction than the picture that was seen; ties count
@@ -63,18 +64,18 @@ def two_way(correlations: Floats, own: Places) -> NDArray[np.float64]:
     array (..., item)
     """
     true = own_correlation(correlations, own)[..., None]
-    below = (correlations < true).sum(-1) + 0.5 * ((correlations == true).sum(-1) - 1)
-    shares: NDArray[np.float64] = below / (correlations.shape[-1] - 1)
+    below: Floats = (correlations < true).sum(-1) + 0.5 * ((correlations == true).sum(-1) - 1)
+    shares: Floats = below / (correlations.shape[-1] - 1)
     return shares
 
 
-def own_correlation(correlations: Floats, own: Places) -> NDArray[np.float64]:
+def own_correlation(correlations: Floats, own: Places) -> Floats:
     """Correlation of each prediction with the picture that was seen: array (..., item)."""
-    found: NDArray[np.float64] = correlations[..., np.arange(len(own)), own]
+    found: Floats = correlations[..., np.arange(len(own)), own]
     return found
 
 
-METRICS = {"two_way": two_way, "pixel_correlation": own_correlation}
+METRICS: dict[str, Callable[[Floats, Places], Floats]] = {"two_way": two_way, "pixel_correlation": own_correlation}
 
 
 def _centre(images: Floats) -> Floats:
