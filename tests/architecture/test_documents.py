@@ -60,6 +60,15 @@ def test_every_named_file_exists(root, documents):
     assert not missing
 
 
+def test_the_layout_names_every_part(root, built):
+    """Files and folders of the first level; what lies deeper is for the folder to say."""
+    page = (root / "docs/layout.md").read_text()
+    parts = {"/".join(path.parts[:2]) + ("/" if len(path.parts) > 2 else "") for path in built}
+    told = {part for part in parts if f"`{part}`" in page or part.endswith(("__init__.py", "py.typed"))}
+    hidden = sorted(parts - told)
+    assert not hidden, f"say in docs/layout.md what they are for: {hidden}"
+
+
 def test_every_document_is_reached_from_the_index(root, documents):
     index = (root / "docs/README.md").read_text()
     linked = {first or second for first, second in LINK.findall(index)}
