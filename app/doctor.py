@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -15,6 +16,7 @@ from voxelight.app.schemas import Wire
 from voxelight.app.services import find_version
 from voxelight.app.settings import Settings
 from voxelight.models.errors import VoxelightError
+from voxelight.models.weights import WEIGHTS, verify
 from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.database import is_current, open_engine
 
@@ -115,15 +117,16 @@ def _look_at_blobs(settings: Settings) -> Iterator[Check]:
 
 
 def _look_at_weights(_: Settings) -> Iterator[Check]:
-    from voxelight.models.weights import WEIGHTS, find_weights
-
-    for name in WEIGHTS:
+    for name, known in WEIGHTS.items():
+        look = f"weights {name}"
         try:
-            find_weights(name)
+            verify(files("voxelight.models.shipped").joinpath(known.file).read_bytes(), known)
+        except FileNotFoundError:
+            yield Check(name=look, ok=False, found=f"no file {known.file}", remedy="Install the package again.")
         except VoxelightError as error:
-            yield Check(name=f"weights {name}", ok=False, found=error.found, remedy=error.remedy)
+            yield Check(name=look, ok=False, found=error.found, remedy=error.remedy)
         else:
-            yield Check(name=f"weights {name}", ok=True, found=f"sha256 {WEIGHTS[name].sha256[:12]}, as recorded")
+            yield Check(name=look, ok=True, found=f"sha256 {known.sha256[:12]}, as recorded")
 
 
 def _look_at_recipes(_: Settings) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is typed in part
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +16,10 @@ from voxelight.models.values import Betas, Geometry, LabelMap, Stimuli, Volume
 
 if TYPE_CHECKING:
     from voxelight.medseg.segment import Segmenter
-    from voxelight.neuro.evaluate.report import ScoreReport
-    from voxelight.neuro.reconstruct import FoldReconstruction
+    from voxelight.neuro.decode import Decoding
+    from voxelight.neuro.recipes import ReconstructionRecipe
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
-
-
-@dataclass(frozen=True, eq=False)
-class Decoding:
-    """Pictures that the decoder never saw, beside their scores. Model estimate, not a photograph of thought.
-
-    Parameters
-    ----------
-    stimulus_ids : array (stimulus,), in the order in which they were held out
-    images : array (stimulus, row, column, channel), float32 in [0, 1]
-    scores : metrics with interval, null, p and normalisation
-    folds : what each fold gave, with its alpha and the hash of its decoder
-    """
-
-    stimulus_ids: NDArray[np.str_]
-    images: NDArray[np.float32]
-    scores: "ScoreReport"
-    folds: "tuple[FoldReconstruction, ...]"
 
 
 def segment(
@@ -81,45 +63,35 @@ def segment(
 
 
 def decode(
-    betas: Betas,
-    stimuli: Stimuli,
-    recipe: str = "miyawaki-ridge",
-    device: str = "auto",
-    permutations: int | None = None,
-) -> Decoding:
+    betas: Betas, stimuli: Stimuli, recipe: "str | ReconstructionRecipe" = "miyawaki-ridge", device: str = "auto"
+) -> "Decoding":
     """Reconstruct every stimulus by a decoder that never saw it, and score it beside its null.
+
+    Model estimate, not a photograph of thought.
 
     Parameters
     ----------
     betas : Betas (trial, voxel)
     stimuli : Stimuli, a picture for every stimulus of the betas
-    recipe : a reconstruction recipe
+    recipe : name of a reconstruction recipe, or a recipe
     device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
-    permutations : draws of the null; the recipe's where not given
+
+    Returns
+    -------
+    Decoding
+        `images` in the order of `stimulus_ids`, and `report` with interval, null, p and normalisation.
 
     Raises
     ------
     NotFound
         There is no such recipe.
     BadInput
-        Betas and stimuli do not fit each other or the recipe.
+        Betas, stimuli and recipe do not fit each other.
     """
     from voxelight.app.provenance import find_device
-    from voxelight.neuro.evaluate.report import score_reconstructions
-    from voxelight.neuro.recipes import find_recipe
-    from voxelight.neuro.reconstruct import plan_folds, reconstruct_fold
+    from voxelight.neuro.decode import decode as decode_betas
 
-    chosen = find_recipe(recipe)
-    if permutations is not None:
-        chosen = chosen.model_copy(update={"permutations": permutations})
-    where = find_device(device)
-    folds = tuple(reconstruct_fold(betas, stimuli, fold, chosen, where) for fold in plan_folds(betas, chosen))
-    return Decoding(
-        np.concatenate([fold.stimulus_ids for fold in folds]),
-        np.concatenate([fold.images for fold in folds]),
-        score_reconstructions(betas, stimuli, folds, chosen),
-        folds,
-    )
+    return decode_betas(betas, stimuli, recipe, find_device(device))
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from voxelight.models.errors import NotFound, Unavailable
 from voxelight.storage.formats.betas import read_runs
@@ -63,18 +64,29 @@ def find_betas_files(folder: Path, stem: str) -> BetasFiles | None:
 
 
 def fetch_miyawaki2008(folder: Path) -> BetasFiles:
-    """Fetch the BOLD runs and make betas of their blocks.
+    """Fetch the BOLD runs, where they are not there yet, and make betas of their blocks.
 
     Parameters
     ----------
-    folder : the runs go into ``miyawaki2008/`` below it, which nilearn makes, the betas into ``betas/``
+    folder : the runs go into ``runs/`` below it once all are there, the betas into ``betas/``
 
     Raises
     ------
     Unavailable
-        The data could not be fetched.
+        The data could not be fetched; nothing of them is left.
     """
-    return make_miyawaki_betas(_fetch_runs(folder), folder / "betas")
+    if not (folder / "runs").is_dir():
+        _fetch_runs(folder)
+    return make_miyawaki_betas(find_runs(folder / "runs"), folder / "betas")
+
+
+def find_runs(folder: Path) -> MiyawakiRuns:
+    """Return the files of a folder in nilearn's layout: ``func/``, ``label/`` and ``mask/mask.nii.gz``."""
+    return MiyawakiRuns(
+        tuple(sorted((folder / "func").glob("data_*_run*.nii.gz"))),
+        tuple(sorted((folder / "label").glob("data_*_run*_label.csv"))),
+        folder / "mask" / "mask.nii.gz",
+    )
 
 
 def make_miyawaki_betas(runs: MiyawakiRuns, folder: Path) -> BetasFiles:
@@ -91,23 +103,20 @@ def make_miyawaki_betas(runs: MiyawakiRuns, folder: Path) -> BetasFiles:
     return write_betas(folder, "miyawaki2008", betas, stimuli)
 
 
-def _fetch_runs(folder: Path) -> MiyawakiRuns:
+def _fetch_runs(folder: Path) -> None:
     from nilearn.datasets import fetch_miyawaki2008 as fetch
 
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        bunch = fetch(data_dir=str(folder), verbose=0)
-    except OSError as error:  # every error of the connection is one, requests' included
-        raise Unavailable(
-            f"no answer from www.nitrc.org, where nilearn fetches Miyawaki et al. (2008) ({type(error).__name__})",
-            "a way to it, and 153 MB",
-            "Try again with a network. Without these data, voxelight demo simulates a subject.",
-        ) from error
-    return MiyawakiRuns(
-        tuple(map(Path, bunch.func)),
-        tuple(map(Path, bunch.label)),
-        Path(bunch.mask),
-    )
+    with TemporaryDirectory(prefix=".fetch-", dir=folder) as stage:
+        try:
+            fetch(data_dir=stage, verbose=0)
+        except OSError as error:  # every error of a connection is one, those of requests included
+            raise Unavailable(
+                f"no answer from www.nitrc.org, where nilearn fetches Miyawaki et al. (2008) ({type(error).__name__})",
+                "a way to it, and 153 MB",
+                "Try again with a network. Without these data, voxelight demo simulates a subject.",
+            ) from error
+        (Path(stage) / "miyawaki2008").rename(folder / "runs")
 
 
 PUBLIC_DATA = {

@@ -61,7 +61,7 @@ class Shell:
         if not self.json:
             console = self._console(stderr=False)
             for part in readable:
-                console.print(part)
+                console.print(part, markup=False, highlight=False)
             return
         if isinstance(answer, Sequence):
             click.echo(f"[{', '.join(item.model_dump_json(indent=2) for item in answer)}]")
@@ -96,7 +96,7 @@ class Shell:
         return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
-def ask(model: "type[M]", **values: Any) -> "M":
+def ask(model: "type[M]", /, **values: Any) -> "M":
     """Build a request from what a person typed.
 
     Raises

@@ -1,5 +1,6 @@
 """Answers as a person reads them."""
 
+import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -29,7 +30,8 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     table = Table(box=SIMPLE, title=title or None, title_justify="left", pad_edge=False)
     for place, column in enumerate(columns):
         numeric = all(isinstance(row[place], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        whole = all(isinstance(row[place], uuid.UUID) for row in rows)  # an id in two lines can't be copied
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table
@@ -110,21 +112,22 @@ def show_runs(answers: Sequence[RunAnswer]) -> Table | Text:
 
 
 def show_metrics(answers: Sequence[MetricAnswer], title: str = "") -> Table | Text:
-    """List scores, each with its interval and what it was held against."""
+    """List scores, each with its interval, its null, and how the betas were normalised."""
+    ways = sorted({str(a.detail["normalisation"]) for a in answers if "normalisation" in a.detail})
+    stated = f"normalisation: {', '.join(ways)}" if ways else ""
     return make_table(
-        ("score", "value", "interval", "null mean", "p", "normalisation"),
+        ("score", "value", "interval", "null mean", "p"),
         (
             (
-                " ".join(filter(None, (a.name, a.label))),
+                " ".join(filter(None, (a.name.replace(".", " of "), a.label))),
                 f"{a.value:.3f}{f' {a.unit}' if a.unit else ''}",
                 f"[{a.low:.3f}, {a.high:.3f}]" if a.low is not None and a.high is not None else "",
                 _number(a.detail.get("null_mean")),
                 _number(a.detail.get("p")),
-                a.detail.get("normalisation", ""),
             )
             for a in answers
         ),
-        title,
+        "\n".join(filter(None, (title, stated))),
     )
 
 

@@ -69,11 +69,11 @@ def write_betas(folder: Path, stem: str, betas: Betas, stimuli: Stimuli) -> Beta
     mask = _box(betas.values.shape[1])
     image = np.zeros((*mask.shape, len(betas.values)), dtype=np.float32)
     image[mask] = betas.values.T
-    _write_image(files.betas, image)
-    _write_image(files.mask, mask.astype(np.uint8))
-    _write_events(files.events, betas)
     for path, picture in zip(files.pictures, stimuli.images, strict=True):
         write_png(path, picture)
+    _write_events(files.events, betas)
+    _write_image(files.mask, mask.astype(np.uint8))
+    _write_image(files.betas, image)  # last: where it is, all are
     return files
 
 
