@@ -1,5 +1,6 @@
 """What the images run exists, and what the web image holds suffices."""
 
+import ast
 import json
 import os
 import re
@@ -106,9 +107,11 @@ def test_the_web_image_asks_for_what_the_project_asks_for():
     assert not {canonicalize_name(need.name) for need in web_packages()} - declared
 
 
-def test_the_web_image_starts_with_what_it_holds(absent, tmp_path):
-    assert {"torch", "monai", "transformers", "pytest"} <= absent
-    (tmp_path / "sitecustomize.py").write_text(
+@pytest.fixture(scope="module")
+def web_environment(absent, tmp_path_factory) -> dict[str, str]:
+    """Variables under which Python finds only what the web image holds."""
+    folder = tmp_path_factory.mktemp("web")
+    (folder / "sitecustomize.py").write_text(
         "import sys\n"
         f"absent = {sorted(absent)!r}\n"
         "class Absent:\n"
@@ -117,13 +120,34 @@ def test_the_web_image_starts_with_what_it_holds(absent, tmp_path):
         "            raise ModuleNotFoundError(f'{name} is not in the web image', name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
     )
+    return os.environ | {"PYTHONPATH": str(folder), "VOXELIGHT_HOME": str(folder / "home")}
+
+
+@pytest.mark.parametrize("package", ["app/api", "app/ui", "app/verbs", "storage"])
+def test_the_web_image_holds_what_its_modules_import(package, web_environment, tmp_path):
+    """Pages are scripts, which run when imported: their own imports are asked for in their place."""
+    names = set()
+    for path in set((ROOT / package).rglob("*.py")) - {ROOT / "storage/fetch.py"}:  # only the shell fetches data
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *sorted(names)], cwd=tmp_path, env=web_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_web_image_starts_with_what_it_holds(absent, web_environment, tmp_path):
+    assert {"torch", "monai", "transformers", "pytest"} <= absent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "VOXELIGHT_HOME": str(tmp_path / "home")}
     words = [Path(sys.executable).with_name("voxelight"), "serve", "--no-worker", "--port", str(port)]
     with (tmp_path / "log").open("w+") as log:
-        server = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(words, cwd=tmp_path, env=web_environment, stdout=log, stderr=log)
         try:
             for path in ("/api/v1/health", "/api/v1/models", "/"):
                 assert answered(f"http://127.0.0.1:{port}{path}", server), (tmp_path / "log").read_text()
