@@ -15,9 +15,7 @@ from typing import Any
 import streamlit
 import uvicorn
 from fastapi.concurrency import contextmanager_in_threadpool
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.web import bootstrap
 from uvicorn.config import LOGGING_CONFIG
 
@@ -30,13 +28,17 @@ from voxelight.app.ui.theme import OPTIONS
 from voxelight.models.errors import BadInput, Unavailable, VoxelightError
 
 PAGE = Path(__file__).parent / "ui" / "main.py"
+_API = "/api"
 _BACKLOG = 2048
 _GRACE_S = 5  # for answers under way when the process is told to stop; event streams never end by themselves
 _log = logging.getLogger(__name__)
 
 
-class Web(Starlette):
+class Web:
     """Page and API as one ASGI application.
+
+    They stand side by side, and not one within the other: Streamlit's middleware would compress files and answer odd
+    paths itself. The page has the life cycle, the API has none.
 
     Parameters
     ----------
@@ -49,9 +51,15 @@ class Web(Starlette):
         self.services = services
         self.refusal: VoxelightError | None = None
         self._worker = worker
-        page = streamlit.App(script, lifespan=self._living)
-        # Beside the page and not within it: Streamlit's middleware would compress files and answer odd paths itself.
-        super().__init__(routes=[Mount("/api", create_api(services)), Mount("/", page)], lifespan=page.lifespan())
+        self._api = create_api(services)
+        self._page = streamlit.App(script, lifespan=self._living)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through start and stop."""
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{_API}/"):
+            await self._api({**scope, "root_path": scope.get("root_path", "") + _API}, receive, send)
+        else:
+            await self._page(scope, receive, send)
 
     @asynccontextmanager
     async def _living(self, _: streamlit.App) -> AsyncIterator[None]:

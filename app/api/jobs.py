@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from voxelight.app.api.dependencies import PREFIX, Door, Paging
-from voxelight.app.schemas import JobAnswer, JobRequest, Page, RunAnswer
+from voxelight.app.schemas import JobAnswer, JobRequest, Page, RunAnswer, Wire
 from voxelight.app.services import Services
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -24,6 +24,12 @@ class JobPaging(Paging):
     """Which jobs."""
 
     dataset: str | None = None
+
+
+class RunFilter(Wire):
+    """Which items of a job."""
+
+    status: RunStatus | None = None
 
 
 @router.post("", status_code=201)
@@ -54,9 +60,9 @@ def show_job(services: Door, job_id: uuid.UUID) -> JobAnswer:
 
 
 @router.get("/{job_id}/runs")
-def list_runs(services: Door, job_id: uuid.UUID, status: RunStatus | None = None) -> Page[RunAnswer]:
+def list_runs(services: Door, job_id: uuid.UUID, asked: Annotated[RunFilter, Query()]) -> Page[RunAnswer]:
     """List the items of a job in their order, each with its error where it failed."""
-    return Page(items=list(services.jobs.list_runs(job_id, status)), next_cursor=None)
+    return Page(items=list(services.jobs.list_runs(job_id, asked.status)), next_cursor=None)
 
 
 @router.post("/{job_id}/cancel")

@@ -9,7 +9,7 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import Field
 
 from voxelight.app.api.dependencies import PREFIX, Door, Paging
-from voxelight.app.schemas import Label, Page, ScanAnswer, ScanRequest
+from voxelight.app.schemas import Label, Page, ScanAnswer, ScanRequest, Wire
 from voxelight.models.errors import NotFound
 from voxelight.storage.artifacts import CHUNK_BYTES
 
@@ -22,6 +22,13 @@ class ScanPaging(Paging):
     dataset: str | None = None
     subject: str | None = None
     kind: str | None = Field(None, description="volume, series, betas, events or picture")
+
+
+class Place(Wire):
+    """Whose scan it is."""
+
+    subject: Label = "01"
+    session: Label = "01"
 
 
 @router.put(
@@ -40,19 +47,18 @@ async def upload_scan(
     filename: Annotated[str, Path(description="plain file name; its suffix says what the file is")],
     request: Request,
     response: Response,
-    subject: Label = "01",
-    session: Label = "01",
+    place: Annotated[Place, Query()],
 ) -> ScanAnswer:
     """Take in a file: the body is its content and nothing else.
 
     It is written to the disk as it arrives, checked, and only then stored. A refusal, or a client that goes away,
     leaves nothing behind.
     """
-    place = ScanRequest(name=filename, dataset=dataset, subject=subject, session=session)
-    async with contextmanager_in_threadpool(services.scans.receive(place)) as incoming:
+    scan = ScanRequest(name=filename, dataset=dataset, subject=place.subject, session=place.session)
+    async with contextmanager_in_threadpool(services.scans.receive(scan)) as incoming:
         async for chunk in _join(request.stream()):
             await run_in_threadpool(incoming.write, chunk)
-        answer = await run_in_threadpool(services.scans.keep, incoming, place)
+        answer = await run_in_threadpool(services.scans.keep, incoming, scan)
     response.headers["Location"] = f"{PREFIX}/scans/{answer.id}"
     return answer
 
