@@ -140,9 +140,7 @@ def read_output(stores: Stores, run_id: uuid.UUID, role: str) -> bytes:
 def count_runs(session: Session, job: Job) -> None:
     """Bring the counters of a job up to date with its runs."""
     counts: dict[str, int] = dict(
-        session.execute(select(Run.status, func.count()).where(Run.job_id == job.id).group_by(Run.status))
-        .tuples()
-        .all()
+        session.execute(select(Run.status, func.count()).where(Run.job_id == job.id).group_by(Run.status)).all()
     )
     job.total = sum(counts.values())
     job.done, job.failed = counts.get("done", 0), counts.get("failed", 0)

@@ -133,7 +133,7 @@ class Jobs:
         """Return how many jobs wait on each queue."""
         with self._stores.sessions() as session:
             waiting = select(Job.queue, func.count()).where(Job.status == "queued").group_by(Job.queue)
-            return {"cpu": 0, "gpu": 0} | dict(session.execute(waiting).tuples().all())
+            return {"cpu": 0, "gpu": 0} | dict(session.execute(waiting).all())
 
     def _write(self, session: Session, request: JobRequest, key: str | None) -> Job:
         dataset = find_dataset(session, request.dataset)

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from voxelight.app.schemas import ArtifactAnswer, ModelAnswer, Page, ResultAnswer, ResultQuery
 from voxelight.app.verbs.answers import answer_artifact, answer_model, answer_results
+from voxelight.models.errors import NotFound
 from voxelight.storage.queries import find_row, read_page, select_results
 from voxelight.storage.schema import Artifact, Model, Run
 from voxelight.storage.stores import Stores
@@ -39,9 +40,18 @@ class Results:
                 return
 
     def show(self, run_id: uuid.UUID) -> ResultAnswer:
-        """Return one result."""
+        """Return one result.
+
+        Raises
+        ------
+        NotFound
+            There is no such run, or it has given nothing yet.
+        """
         with self._stores.sessions() as session:
-            return answer_results(session, [find_row(session, Run, run_id)])[0]
+            run = find_row(session, Run, run_id)
+            if run.status != "done":
+                raise NotFound(f"a run that is {run.status}", "one that is done", "Follow its job until it has ended.")
+            return answer_results(session, [run])[0]
 
     def show_artifact(self, artifact_id: uuid.UUID) -> ArtifactAnswer:
         """Return what a file is."""
