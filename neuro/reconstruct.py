@@ -84,8 +84,10 @@ def reconstruct_fold(
     train, test = prepare_fold(betas, fold, recipe)
     pictures = resize_pictures(stimuli, recipe.picture_side)
     targets = find_pictures(pictures, train.stimulus_ids).astype(np.float64)
-    folds = [(inner.train, inner.test) for inner in plan_inner_folds(train, recipe)]
-    decoder = recipe.decoder_config().fit(train.values, targets, folds, device)
+    config = recipe.decoder_config()
+    inner_folds = plan_inner_folds(train, recipe) if config.needs_folds else ()
+    folds = [(inner.train, inner.test) for inner in inner_folds]
+    decoder = config.fit(train.values, targets, folds, device)
     predicted: NDArray[Any] = decoder(test.values)
     predictions = predicted.astype(np.float32)
     return FoldReconstruction(

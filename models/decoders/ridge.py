@@ -31,6 +31,11 @@ class RidgeConfig(BaseModel):
     alpha_per_target: bool = False
     backend: Literal["auto", "numpy", "torch"] = "auto"
 
+    @property
+    def needs_folds(self) -> bool:
+        """Whether a fit has something to choose."""
+        return len(self.alphas) > 1
+
     def fit(self, betas: Floats, targets: Floats, folds: Sequence[Rows] = (), device: str = "cpu") -> "RidgeDecoder":
         """Fit one target space: see `fit_ridge`."""
         return fit_ridge(betas, {"targets": targets}, self, folds, device)["targets"]
@@ -155,7 +160,7 @@ def fit_ridge(
     edges = np.cumsum([0] + [flat.shape[1] for flat in spaces.values()])
     X, Y = (_to_backend(part, config, device) for part in (betas, np.concatenate(list(spaces.values()), axis=1)))
     columns = {name: slice(edges[place], edges[place + 1]) for place, name in enumerate(spaces)}
-    if len(config.alphas) > 1:
+    if config.needs_folds:
         errors = _to_numpy(cross_validate(X, Y, folds, config.alphas))
         alphas = {name: choose_alphas(errors[:, place], config) for name, place in columns.items()}
     else:
@@ -174,7 +179,7 @@ def _check(
 ) -> None:
     if config.backend == "numpy" and device != "cpu":
         raise BadInput(f"device {device} for numpy", "cpu", "Set the backend to torch or auto.")
-    if len(config.alphas) > 1 and not folds:
+    if config.needs_folds and not folds:
         raise BadInput(
             f"{len(config.alphas)} alphas and no folds to choose by",
             "folds of the training rows, or one alpha",

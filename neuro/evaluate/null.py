@@ -112,7 +112,7 @@ def plan_operators(betas: Betas, ids: Labels, recipe: ReconstructionRecipe) -> t
         train, test = prepare_fold(betas, fold, recipe)
         shown = np.eye(len(ids))[find_rows(ids, train.stimulus_ids)]
         choosing = np.zeros((len(config.alphas), len(ids), len(ids)))
-        inner_folds = plan_inner_folds(train, recipe) if len(config.alphas) > 1 else ()
+        inner_folds = plan_inner_folds(train, recipe) if config.needs_folds else ()
         for inner in inner_folds:
             carried = smoothers(train.values[inner.train], train.values[inner.test], config.alphas)
             misses = carried @ shown[inner.train] - shown[inner.test]

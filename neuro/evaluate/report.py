@@ -205,7 +205,8 @@ def _notes(
     n_stimuli, n_units = len(units), len(set(units.tolist()))
     moved = f"whole {split.unit} units" if moves_units_whole(units) else "whole stimuli"
     alphas = recipe.decoder_options.get("alphas", ())
-    at_edge = sum(fold.alpha in (min(alphas), max(alphas)) for fold in folds) if len(alphas) > 1 else 0
+    ends = {"smallest": min(alphas), "largest": max(alphas)} if len(alphas) > 1 else {}
+    at_end = {end: sum(fold.alpha == alpha for fold in folds) for end, alpha in ends.items()}
     normalisation = find_normalisation(recipe.normalisation)
     candidates = {
         "Simulated data: the betas were made by a model, nobody was scanned.": betas.simulated,
@@ -217,6 +218,5 @@ def _notes(
         ),
         f"{split.n_stimuli_seen_before} held-out stimuli also occur in training, the split being by {split.unit}: "
         "these scores do not speak for new pictures.": split.n_stimuli_seen_before > 0,
-        f"Alpha lies at an end of its grid in {at_edge} of {len(folds)} folds.": at_edge > 0,
-    }
+    } | {f"Alpha is the {end} of its grid in {n} of {len(folds)} folds.": n > 0 for end, n in at_end.items()}
     return tuple(note for note, holds in candidates.items() if holds)
