@@ -1,0 +1,56 @@
+"""Small inputs for the service layer."""
+
+import io
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import scipy.io
+
+from voxelight.app.schemas import DatasetRequest, ScanRequest
+
+
+def _mat(n_stimuli: int, n_repeats: int, seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 2, (n_stimuli, 16)).astype(float)
+    shown = np.tile(np.arange(n_stimuli), n_repeats)
+    betas = pictures[shown] @ rng.normal(size=(16, 40)) + rng.normal(size=(len(shown), 40))
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"fmriTrn": betas, "stimTrn": pictures[shown], "labelTrn": np.ones((len(shown), 1))})
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def betas_mat() -> bytes:
+    """Simulated betas of 8 stimuli shown three times, with the pictures."""
+    return _mat(8, 3)
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three small volumes of smooth noise."""
+    folder = tmp_path_factory.mktemp("crops")
+    paths = []
+    for number in range(3):
+        array = np.random.default_rng(number).normal(300, 80, (32, 40, 32)).astype(np.float32)
+        paths.append(folder / f"crop{number}.nii.gz")
+        nib.save(nib.Nifti1Image(array, np.eye(4)), paths[-1])
+    return paths
+
+
+@pytest.fixture
+def brain(services, betas_mat):
+    """The name of a data set that may be decoded, with betas in it."""
+    services.datasets.create(DatasetRequest(name="brain", consent="simulated", purpose="a test", simulated=True))
+    services.scans.ingest(io.BytesIO(betas_mat), ScanRequest(name="betas.mat", dataset="brain"))
+    return "brain"
+
+
+@pytest.fixture
+def volumes(services, crops):
+    """The name of a data set with three volumes in it."""
+    services.datasets.create(DatasetRequest(name="volumes"))
+    for path in crops:
+        services.scans.ingest_path(path, ScanRequest(name=path.name, dataset="volumes"))
+    return "volumes"
