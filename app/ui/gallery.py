@@ -4,14 +4,14 @@ from itertools import groupby
 
 import streamlit as st
 
-from voxelight.app.schemas import ArtifactAnswer, ResultAnswer
+from voxelight.app.schemas import ArtifactAnswer, MetricAnswer, ResultAnswer
 from voxelight.app.services import Services
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.marks import mark_simulated, note_decoding
-from voxelight.app.ui.pictures import read_picture
-from voxelight.app.ui.wording import KINDS, plain, say_hash, say_number, say_time
+from voxelight.app.ui.pictures import show_picture
+from voxelight.app.ui.wording import KINDS, plain, say_hash, say_number, say_score, say_time
 
-_COLUMNS = {"segment": 2, "reconstruct": 3}
+_COLUMNS = {"segment": 3, "reconstruct": 4}
 _DOWNLOADS = ("label_map", "sidecar", "prediction")
 _SHOWN_PAIRS = 12
 
@@ -31,7 +31,8 @@ def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
 
 def _show_group_head(result: ResultAnswer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"#### {KINDS[result.kind]}: {plain(result.recipe)} on {plain(result.dataset)}", width="content")
+        title = f"{KINDS[result.kind]}: {plain(result.recipe)} on {plain(result.dataset)}"
+        st.subheader(title, anchor=False, width="content")
         mark_simulated(result.simulated)
         st.page_link(
             "pages/jobs.py",
@@ -46,7 +47,7 @@ def _show_group_head(result: ResultAnswer) -> None:
 def _show_label_map(services: Services, result: ResultAnswer) -> None:
     st.markdown(f"**{plain(result.scan)}**  \nsubject {plain(result.subject)}, session {plain(result.session)}")
     for artifact in _find(result, "overlay"):
-        st.image(read_picture(services, artifact), width="stretch", alt=f"Labels over {result.scan}")
+        show_picture(services, artifact, alt=f"Labels over {result.scan}")
     rows = [{"Label": name, "Volume (ml)": f"{volume:.3f}"} for name, volume in result.volumes_ml.items()]
     if rows:
         st.table(rows, hide_index=True, border="horizontal")
@@ -59,20 +60,18 @@ def _show_decoded(services: Services, result: ResultAnswer) -> None:
         left, right = st.columns(2)
         with left.container(key=f"pixels-{result.id}-{number}-seen"):
             if number < len(seen):
-                st.image(read_picture(services, seen[number]), width="stretch", caption="Seen", alt="Stimulus")
+                show_picture(services, seen[number], alt="Stimulus", caption="Seen")
         with right.container(key=f"pixels-{result.id}-{number}-decoded"):
-            st.image(
-                read_picture(services, picture), width="stretch", caption="Decoded (model estimate)", alt=picture.name
-            )
+            show_picture(services, picture, alt="Reconstruction", caption="Model estimate")
     if len(decoded) > _SHOWN_PAIRS:
         st.caption(f"{len(decoded) - _SHOWN_PAIRS} more in the provenance and over HTTP.")
     if result.metrics:
-        st.caption(
-            " · ".join(
-                f"{plain(metric.name)} {plain(metric.label)} {plain(say_number(metric.value))}".replace("  ", " ")
-                for metric in result.metrics
-            )
-        )
+        st.caption(" · ".join(_say_metric(metric, result) for metric in result.metrics))
+
+
+def _say_metric(metric: MetricAnswer, result: ResultAnswer) -> str:
+    label = f" of {plain(metric.label)}" if metric.label and len(result.stimuli) > 1 else ""
+    return f"{plain(say_score(metric.name))}{label} {plain(say_number(metric.value))}"
 
 
 def _show_rest(services: Services, result: ResultAnswer) -> None:

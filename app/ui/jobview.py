@@ -11,9 +11,9 @@ from voxelight.app.services import Services
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress
 from voxelight.app.ui.marks import note_decoding
-from voxelight.app.ui.pictures import read_picture
+from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.problems import problems_shown
-from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_interval, say_name, say_number, say_time
+from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_interval, say_number, say_score, say_time
 from voxelight.models.errors import BadInput
 
 _SHOWN_FAILURES = 20
@@ -32,7 +32,7 @@ def show_scores(metrics: Sequence[MetricAnswer]) -> None:
     """Show scores, each with what one must know to compare it."""
     rows = [
         {
-            "Score": " ".join(filter(None, (say_name(metric.name), metric.label))),
+            "Score": " ".join(filter(None, (say_score(metric.name), metric.label))),
             "Value": say_number(metric.value) + (f" {metric.unit}" if metric.unit else ""),
             "95 % interval": say_interval(metric),
             "Null mean": say_number(metric.detail.get("null_mean")),
@@ -111,7 +111,7 @@ def _show_sheet(services: Services, job: JobAnswer) -> None:
             st.subheader("Contact sheet")
             if job.kind == "reconstruct":
                 note_decoding()
-            st.image(read_picture(services, artifact), alt="Stimuli beside their reconstructions")
+            show_picture(services, artifact, alt="Stimuli beside their reconstructions")
 
 
 def _show_items(runs: Sequence[RunAnswer]) -> None:

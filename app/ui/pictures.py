@@ -1,4 +1,4 @@
-"""Bytes of pictures, read once; content goes by its hash, so it never changes under its name."""
+"""Pictures, byte for byte as they are stored; read once, since content never changes under its hash."""
 
 import streamlit as st
 
@@ -8,14 +8,17 @@ from voxelight.app.services import Services
 _KEPT = 512
 
 
-def read_thumbnail(services: Services, scan: ScanAnswer) -> bytes | None:
-    """Return the small picture of a scan, where it has one."""
-    return _read_thumbnail(services, scan, scan.thumbnail_sha256) if scan.thumbnail_sha256 else None
+def show_thumbnail(services: Services, scan: ScanAnswer, caption: str, width: int | None = None) -> None:
+    """Show the small picture of a scan, where it has one."""
+    content = _read_thumbnail(services, scan, scan.thumbnail_sha256) if scan.thumbnail_sha256 else None
+    if content:
+        st.image(content, caption=caption, width=width or "content", alt=f"Preview of {scan.name}", output_format="PNG")
 
 
-def read_picture(services: Services, artifact: ArtifactAnswer) -> bytes:
-    """Return a picture that came out of a run or of a job."""
-    return _read_artifact(services, artifact, artifact.sha256)
+def show_picture(services: Services, artifact: ArtifactAnswer, alt: str, caption: str | None = None) -> None:
+    """Show a picture that came out of a run or of a job, as wide as there is room."""
+    content = _read_artifact(services, artifact, artifact.sha256)
+    st.image(content, caption=caption, width="stretch", alt=alt, output_format="PNG")
 
 
 # A leading underscore keeps an argument out of the key: the hash alone names the content.

@@ -9,7 +9,7 @@ from voxelight.app.schemas import Consent, DatasetAnswer, DatasetChange, Dataset
 from voxelight.app.services import Services
 from voxelight.app.ui.marks import mark_simulated
 from voxelight.app.ui.problems import build, problems_shown, show_problem
-from voxelight.app.ui.wording import CONSENTS, plain
+from voxelight.app.ui.wording import CONSENTS, plain, say_many
 from voxelight.models.errors import VoxelightError
 
 WHY_CONSENT = (
@@ -17,7 +17,6 @@ WHY_CONSENT = (
     "(consent) and what for (purpose) its data may be decoded. Segmentation needs neither."
 )
 _LISTED = 500
-_NEW = "new-dataset"
 
 
 @dataclass(frozen=True)
@@ -63,26 +62,29 @@ def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
             st.badge("Not to be decoded", icon=":material/lock:", color="orange")
         else:
             st.badge("May be decoded", icon=":material/lock_open:", color="green")
-    st.caption(f"{dataset.subjects} subjects, {dataset.scans} files. Purpose: {plain(dataset.purpose) or 'not given'}.")
+    held = f"{say_many(dataset.subjects, 'subject')}, {say_many(dataset.scans, 'file')}"
+    st.caption(f"{held}. Purpose: {plain(dataset.purpose) or 'not given'}.")
     with st.expander("Consent and purpose", icon=":material/edit:"):
         _change_form(services, dataset)
 
 
 def _create_form(services: Services) -> None:
-    problem = st.session_state.pop(f"{_NEW}-problem", None)
+    # A new form once one has done its work: its fields start empty.
+    form = f"new-dataset-{st.session_state.setdefault('datasets-created', 0)}"
+    problem = st.session_state.pop(f"{form}-problem", None)
     if problem is not None:
         show_problem(problem)
-    with st.form(_NEW, border=False, enter_to_submit=False):
+    with st.form(form, border=False, enter_to_submit=False):
         st.text_input(
-            "Name", key=f"{_NEW}-name", placeholder="v1-figures", help="Letters, digits, dot, dash, underscore."
+            "Name", key=f"{form}-name", placeholder="v1-figures", help="Letters, digits, dot, dash, underscore."
         )
-        _ask_consent(_NEW, "none")
-        st.text_area("Purpose", key=f"{_NEW}-purpose", height=80, placeholder="What the data may be used for")
-        st.text_input("Licence", key=f"{_NEW}-licence", placeholder="CC BY 4.0")
-        st.text_input("Source", key=f"{_NEW}-source", placeholder="Where the data come from, with their citation")
-        st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{_NEW}-simulated")
+        _ask_consent(form, "none")
+        st.text_area("Purpose", key=f"{form}-purpose", height=80, placeholder="What the data may be used for")
+        st.text_input("Licence", key=f"{form}-licence", placeholder="CC BY 4.0")
+        st.text_input("Source", key=f"{form}-source", placeholder="Where the data come from, with their citation")
+        st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{form}-simulated")
         st.caption(WHY_CONSENT)
-        st.form_submit_button("Create data set", type="primary", on_click=_create, args=(services,))
+        st.form_submit_button("Create data set", type="primary", on_click=_create, args=(services, form))
 
 
 def _ask_consent(form: str, present: Consent) -> None:
@@ -97,16 +99,14 @@ def _ask_consent(form: str, present: Consent) -> None:
     )
 
 
-def _create(services: Services) -> None:
+def _create(services: Services, form: str) -> None:
     names = ("name", "consent", "purpose", "licence", "source", "simulated")
     try:
-        request = build(DatasetRequest, **{name: st.session_state[f"{_NEW}-{name}"] for name in names})
+        request = build(DatasetRequest, **{name: st.session_state[f"{form}-{name}"] for name in names})
         st.session_state["created"] = services.datasets.create(request).name
+        st.session_state["datasets-created"] += 1
     except VoxelightError as error:
-        st.session_state[f"{_NEW}-problem"] = error
-        return
-    for name in names:
-        del st.session_state[f"{_NEW}-{name}"]
+        st.session_state[f"{form}-problem"] = error
 
 
 def _change_form(services: Services, dataset: DatasetAnswer) -> None:

@@ -6,10 +6,10 @@ import streamlit as st
 
 from voxelight.app.schemas import ScanAnswer, ScanRequest
 from voxelight.app.services import Services
-from voxelight.app.ui.pictures import read_thumbnail
+from voxelight.app.ui.pictures import show_thumbnail
 from voxelight.app.ui.problems import build, show_problem
 from voxelight.app.ui.targets import Target
-from voxelight.app.ui.wording import KINDS, plain, say_fact, say_grid, say_name, say_size, say_time
+from voxelight.app.ui.wording import KINDS, plain, say_fact, say_grid, say_many, say_name, say_size, say_time
 from voxelight.models.errors import VoxelightError
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ def _ingest(services: Services, target: Target, file: "UploadedFile") -> Outcome
 
 def _show_scan(services: Services, scan: ScanAnswer) -> None:
     with st.container(border=True):
-        picture = read_thumbnail(services, scan)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**{plain(scan.name)}**", width="content")
             st.badge(KINDS.get(scan.kind, scan.kind), color="green", icon=":material/check:")
@@ -104,8 +103,7 @@ def _show_scan(services: Services, scan: ScanAnswer) -> None:
         if scan.geometry:
             st.markdown(say_grid(scan.geometry))
         st.caption(" · ".join(f"{plain(say_name(name))} {plain(say_fact(fact))}" for name, fact in scan.facts.items()))
-        if picture:
-            st.image(picture, caption=_describe_thumbnail(scan), alt=f"Preview of {scan.name}")
+        show_thumbnail(services, scan, _describe_thumbnail(scan))
         for warning in scan.warnings:
             st.warning(f"{plain(say_name(warning['found']))}. {plain(warning['remedy'])}", icon=":material/warning:")
 
@@ -122,13 +120,11 @@ def _show_pictures(services: Services, scans: list[ScanAnswer]) -> None:
         return
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{len(scans)} pictures**", width="content")
+            st.markdown(f"**{say_many(len(scans), 'picture')}**", width="content")
             st.badge("Stimuli", color="green", icon=":material/check:")
         with st.container(horizontal=True, key="pixels-uploads"):
             for scan in scans:
-                picture = read_thumbnail(services, scan)
-                if picture:
-                    st.image(picture, caption=plain(scan.name), width=88, alt=f"Preview of {scan.name}")
+                show_thumbnail(services, scan, plain(scan.name), width=112)
         for scan in scans:
             for warning in scan.warnings:
                 st.warning(f"{plain(scan.name)}: {plain(warning['found'])}. {plain(warning['remedy'])}")

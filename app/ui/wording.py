@@ -70,7 +70,9 @@ def say_pace(job: JobAnswer, now: datetime) -> str:
         return "waits for a worker" if job.status == "queued" else "not started"
     elapsed = max(0.0, ((job.finished_at or now) - job.started_at).total_seconds())
     ended = job.done + job.failed
-    if job.status == "running" and 0 < ended < job.total:
+    if job.status == "running" and ended == job.total:
+        return f"gathering what belongs to the job as a whole, running for {say_seconds(elapsed)}"
+    if job.status == "running" and ended > 0:
         return f"running for {say_seconds(elapsed)}, about {say_seconds(elapsed / ended * (job.total - ended))} left"
     return f"{'running for' if job.status in ACTIVE else 'took'} {say_seconds(elapsed)}"
 
@@ -89,6 +91,17 @@ def say_hash(sha256: str) -> str:
 def say_number(value: float | None) -> str:
     """Return a score or probability."""
     return "–" if value is None else f"{value:.3g}" if abs(value) < 0.001 else f"{value:.3f}"
+
+
+def say_score(name: str) -> str:
+    """Return the name of a score; what stands behind a dot needs no decoder."""
+    score, _, baseline = name.partition(".")
+    return f"{say_name(score)} of the baseline: {say_name(baseline).lower()}" if baseline else say_name(score)
+
+
+def say_many(count: int, noun: str) -> str:
+    """Return a number of things."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def say_interval(metric: MetricAnswer) -> str:
