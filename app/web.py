@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from copy import deepcopy
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import streamlit
 import uvicorn
-from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit.web import bootstrap
 from uvicorn.config import LOGGING_CONFIG
@@ -25,7 +24,7 @@ from voxelight.app.bootstrap import open_services
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.app.ui.theme import OPTIONS
-from voxelight.models.errors import BadInput, Unavailable, VoxelightError
+from voxelight.models.errors import BadInput, Unavailable
 
 PAGE = Path(__file__).parent / "ui" / "main.py"
 _API = "/api"
@@ -43,14 +42,11 @@ class Web:
     Parameters
     ----------
     services : the installation behind both; whoever opened it closes it
-    worker : whether jobs run in this process
     script : the page
     """
 
-    def __init__(self, services: Services, worker: bool, script: Path) -> None:
-        self.services = services
-        self.refusal: VoxelightError | None = None
-        self._worker = worker
+    def __init__(self, services: Services, script: Path) -> None:
+        self._services = services
         self._api = create_api(services)
         self._page = streamlit.App(script, lifespan=self._living)
 
@@ -63,20 +59,11 @@ class Web:
 
     @asynccontextmanager
     async def _living(self, _: streamlit.App) -> AsyncIterator[None]:
-        _CURRENT.show(self.services)
+        _CURRENT.show(self._services)
         try:
-            if not self._worker:
-                yield
-                return
-            from voxelight.app.worker import working
-
-            async with contextmanager_in_threadpool(working(self.services)):
-                yield
-        except VoxelightError as error:
-            self.refusal = error
-            raise
+            yield
         finally:
-            _CURRENT.hide(self.services)
+            _CURRENT.hide(self._services)
 
 
 class _Current:
@@ -107,17 +94,15 @@ class _Current:
 _CURRENT = _Current()
 
 
-def create_app(services: Services, worker: bool = True, script: Path = PAGE) -> Web:
-    """Return page and API as one ASGI application, with a worker that lives as long as it is served.
+def create_app(services: Services, script: Path = PAGE) -> Web:
+    """Return page and API as one ASGI application.
 
     Parameters
     ----------
     services : the installation behind both; whoever opened it closes it
-    worker : whether jobs run in this process
     script : the page
     """
-    _CURRENT.show(services)
-    return Web(services, worker, script)
+    return Web(services, script)
 
 
 def current_services() -> Services:
@@ -148,24 +133,28 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8501, worker:
         port = listener.getsockname()[1]
         _set_up_page(host, port)
         services = open_services(settings)
-        try:
-            app = create_app(services, worker)
-            local = _is_loopback(host)
-            server = uvicorn.Server(_configure(KnownHosts(app, LOCAL_HOSTS | {host}) if local else app))
-            _stop_on_signals(server)
-            if not local:
-                _log.warning(
-                    "Listening on %s, and there is no authentication yet: whoever reaches port %d reads and changes "
-                    "everything. Use a trusted network or a proxy that asks who is there.",
-                    host,
-                    port,
-                )
+        local = _is_loopback(host)
+        app = create_app(services)
+        server = uvicorn.Server(_configure(KnownHosts(app, LOCAL_HOSTS | {host}) if local else app))
+        _stop_on_signals(server)
+        if not local:
+            _log.warning(
+                "Listening on %s, and there is no authentication yet: whoever reaches port %d reads and changes "
+                "everything. Use a trusted network or a proxy that asks who is there.",
+                host,
+                port,
+            )
+        with closing(services), _working(services, worker):
             _log.info("Page on http://%s:%d, API below /api/v1. Stop with Ctrl+C.", _in_url(host), port)
             server.run(sockets=[listener])
-            if app.refusal is not None:
-                raise app.refusal
-        finally:
-            services.close()
+
+
+def _working(services: Services, worker: bool) -> AbstractContextManager[None]:
+    if not worker:
+        return nullcontext()
+    from voxelight.app.worker import working
+
+    return working(services)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """Every error as a problem of RFC 9457."""
 
+import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from voxelight.models.errors import BadInput, NotFound, Unavailable, VoxelightEr
 MEDIA_TYPE = "application/problem+json"
 _SHOWN = 80  # characters of what a person sent
 _NOBODY_LISTENS = 499
+_log = logging.getLogger(__name__)
 
 KINDS = {
     403: ("refused", "Not allowed"),
@@ -94,7 +96,8 @@ async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
     return Response(status_code=_NOBODY_LISTENS)
 
 
-async def _answer_database(_: Request, __: OperationalError) -> Response:
+async def _answer_database(_: Request, error: OperationalError) -> Response:
+    _log.error("The database does not answer", exc_info=error)
     return answer_problem(
         Unavailable("no answer from the database", "one", "Try again; if it stays, look into the server's log.")
     )
