@@ -64,3 +64,10 @@ class DemoAnswer(Wire):
     segmentation: JobAnswer
     reconstruction: JobAnswer
     folder: Path
+
+
+class TrainAnswer(Wire):
+    """The files of a training, and the mean Dice of each label over the held-out cases."""
+
+    files: list[Path]
+    dice: dict[str, float]

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 
 import click
 
-from voxelight.app.cli.shell import Shell
+from voxelight.app.cli.shell import INTERRUPTED, Shell
 from voxelight.app.schemas import JobAnswer, RunAnswer
 from voxelight.models import errors
 from voxelight.models.errors import Conflict, VoxelightError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _ENDED = ("done", "failed", "cancelled")
 _LOOK_S = 0.2
 
@@ -84,7 +83,8 @@ def refuse_unfinished(shell: Shell, job: JobAnswer) -> None:
 
 def _first_reason(job: JobAnswer, failed: Sequence[RunAnswer]) -> str:
     if failed:
-        return f"{failed[0].item}: {failed[0].error_message}"
+        run = failed[0]  # an item of a segmentation is named by its scan behind a hash that says little
+        return f"{run.scan if run.item.endswith(run.scan) else run.item}: {run.error_message}"
     return job.error.partition("\n")[0] or "no reason was stored"
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # A page or a log has no width of its own; rows should not break there.
 _WIDTH_WITHOUT_TERMINAL = 200
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 class Shell:
@@ -194,9 +195,11 @@ class LazyGroup(Group):
             formatter.write_dl(list(self._sentences.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error that a person is meant to read ends it without a traceback."""
+        """Run a command; neither an error that a person is meant to read nor Ctrl-C ends it with a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except VoxelightError as error:
             raise Refusal(error, ctx.obj.json) from error
         except click.UsageError as error:
