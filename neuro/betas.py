@@ -88,9 +88,9 @@ def average_repeats(betas: Betas, within: Labels | None = None) -> Betas:
     _, first, inverse = np.unique(np.stack(parts, axis=1), axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     place = np.argsort(order)[inverse.ravel()]
-    values = np.zeros((len(first), betas.values.shape[1]))
-    np.add.at(values, place, betas.values)
-    values /= np.bincount(place)[:, None]
+    counts = np.bincount(place)
+    together = betas.values[np.argsort(place, kind="stable")].astype(np.float64)
+    values = np.add.reduceat(together, np.cumsum(counts) - counts, axis=0) / counts[:, None]
     rows = first[order]
     kept = {name: column[rows] for name, column in betas.labels.items() if bool((column[rows][place] == column).all())}
     return replace(betas, values=values.astype(np.float32), stimulus_ids=betas.stimulus_ids[rows], labels=kept)
