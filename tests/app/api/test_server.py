@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -295,3 +296,22 @@ def test_the_page_alone_finds_the_services_of_the_settings(tmp_path, monkeypatch
     for services in found:
         services.close()
     assert os.environ["VOXELIGHT_HOME"].endswith("two")
+
+
+def test_the_walk_of_the_page_of_documents_works(make, start, tmp_path):
+    """Every command of `docs/http.md`, as it stands."""
+    (tmp_path / "t1.nii.gz").write_bytes(make.nifti((40, 40, 40)))
+    (tmp_path / "betas.mat").write_bytes(make.betas_mat())
+    server = start(tmp_path / "home", worker=True).start()
+    text = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL))
+    assert "http://127.0.0.1:8501" in script
+    script = script.replace("http://127.0.0.1:8501", server.url)
+    walk = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert walk.returncode == 0, walk.stdout[-2000:] + walk.stderr
+    whole = (tmp_path / "whole").read_bytes()
+    assert len(whole) > 100
+    assert (tmp_path / "first-100").read_bytes() == whole[:100]
+    assert (tmp_path / "thumbnail.png").read_bytes().startswith(b"\x89PNG")
