@@ -48,9 +48,9 @@ def watch(shell: Shell, job: JobAnswer) -> JobAnswer:
         while True:
             job = shell.services.jobs.show(job.id)
             failed = f", {job.failed} failed" if job.failed else ""
-            progress.update(
-                bar, completed=job.done + job.failed, total=job.total, description=f"{job.recipe}: {job.status}{failed}"
-            )
+            ended = job.done + job.failed
+            state = "finishing" if job.status == "running" and ended == job.total else job.status
+            progress.update(bar, completed=ended, total=job.total, description=f"{job.recipe}: {state}{failed}")
             if job.status in _ENDED:
                 return job
             time.sleep(_LOOK_S)

@@ -28,7 +28,6 @@ def serve(shell: Shell, host: str, port: int, with_worker: bool) -> None:
     """
     from voxelight.app.web import serve as serve_web
 
-    shell.note(f"Open http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}  (Ctrl-C stops)")
     serve_web(shell.settings, host, port, with_worker)
 
 
