@@ -11,6 +11,7 @@ from voxelight.app.cli.shell import Shell, Verb, ask
 from voxelight.app.errors import find_answer
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanAnswer, ScanRequest
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.formats.names import image_stem
 
 DATASET = "shell"
 _LABEL_DIGITS = 32
@@ -63,7 +64,7 @@ def segment(shell: Shell, paths: tuple[Path, ...], recipe: str, out: Path, seed:
 def _refuse_one_stem_twice(files: list[Path]) -> None:
     places: dict[str, Path] = {}
     for path in files:
-        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        stem = image_stem(path.name)
         if stem in places:
             raise BadInput(
                 f"{places[stem]} and {path}, whose label maps would have one name",

@@ -19,6 +19,7 @@ from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap, Provenance
 from voxelight.models.weights import WEIGHTS
 from voxelight.storage.formats.images import encode_png
+from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import read_source_grid, read_volume, write_label_map
 from voxelight.storage.queries import find_row, select_scans
 from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score
@@ -121,7 +122,7 @@ class OpenSegmentation:
         from voxelight.medseg.draw import draw_overlay
         from voxelight.medseg.segment import segment
 
-        stem = run.scan.name.removesuffix(".gz").removesuffix(".nii")
+        stem = image_stem(run.scan.name)
         with self._stores.blobs.local_file(run.scan.blob_sha256, run.scan.name) as path:
             volume, grid = read_volume(path), read_source_grid(path)
         label_map = segment(volume, self._segmenter)

@@ -1,6 +1,5 @@
 """Single-trial betas with what was seen: MATLAB files, and NIfTI with a mask and events."""
 
-import hashlib
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
-from voxelight.models.values import Betas, Stimuli
+from voxelight.models.values import Betas, Stimuli, picture_id
 from voxelight.storage.formats.images import PICTURE_SUFFIXES
 from voxelight.storage.formats.nifti import MAX_BYTES, read_mask, read_series
 from voxelight.storage.formats.sniff import NAMES, sniff
@@ -161,12 +160,6 @@ def read_runs(
         )
         runs.append((values, rows))
     return runs
-
-
-def picture_id(picture: NDArray[np.float32]) -> str:
-    """Name a picture by its content: 12 hexadecimal digits of the SHA-256 of its shape and values."""
-    little = np.ascontiguousarray(picture, dtype="<f4")
-    return hashlib.sha256(repr(little.shape).encode() + little.tobytes()).hexdigest()[:12]
 
 
 def _read_numbers(path: Path, name: str, max_bytes: int) -> dict[str, NDArray[Any]]:

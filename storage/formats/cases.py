@@ -4,6 +4,7 @@ from pathlib import Path
 
 from voxelight.medseg.cases import Case
 from voxelight.models.errors import BadInput
+from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import read_label_map, read_volume
 from voxelight.storage.formats.streams import refuse_if
 

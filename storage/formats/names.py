@@ -1,5 +1,6 @@
 """Names of uploaded files."""
 
+import re
 import unicodedata
 
 from voxelight.models.errors import BadInput
@@ -23,6 +24,11 @@ def safe_name(name: str) -> str:
         shown = name if len(name) <= 80 else f"{name[:77]}..."
         raise BadInput(f"the file name {shown!a}, {fault}", "a plain file name such as sub-01_T1w.nii.gz", "Rename it.")
     return name
+
+
+def image_stem(name: str) -> str:
+    """Return the name of a NIfTI file without `.nii` or `.nii.gz`, in capitals or not."""
+    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
 def _fault(name: str) -> str | None:

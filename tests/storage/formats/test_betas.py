@@ -5,7 +5,8 @@ import pytest
 import scipy.io
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.formats.betas import picture_id, read_betas_mat, read_betas_nifti, read_runs
+from voxelight.models.values import picture_id
+from voxelight.storage.formats.betas import read_betas_mat, read_betas_nifti, read_runs
 
 SHAPE = (3, 4, 5)
 
