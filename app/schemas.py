@@ -1,10 +1,10 @@
 """Requests and answers as they cross a door; every door shows the same ones."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 NOTICE = "Not for clinical use."
 DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical use."
@@ -13,6 +13,16 @@ Consent = Literal["none", "given", "public", "simulated"]
 JobKind = Literal["segment", "reconstruct"]
 QueueName = Literal["cpu", "gpu"]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("the years 1 to 9999 in UTC are known") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Wire(BaseModel):
@@ -186,8 +196,8 @@ class ResultQuery(Wire):
     model: str | None = None
     kind: JobKind | None = None
     job: uuid.UUID | None = None
-    since: datetime | None = Field(None, description="finished at this time or later")
-    until: datetime | None = Field(None, description="finished before this time")
+    since: Moment | None = Field(None, description="finished at this time or later; UTC where no offset is given")
+    until: Moment | None = Field(None, description="finished before this time")
 
 
 class ResultAnswer(Wire):

@@ -48,7 +48,7 @@ def parse_cursor(text: str) -> Cursor:
     try:
         at, identity = base64.urlsafe_b64decode(text.encode()).decode().split("|")
         return Cursor(datetime.fromisoformat(at).astimezone(UTC), uuid.UUID(identity))
-    except (ValueError, binascii.Error):
+    except (ValueError, OverflowError, binascii.Error):
         raise BadInput(
             f"the cursor {text[:40]!r}", "next_cursor of an earlier page", "Start again without a cursor."
         ) from None

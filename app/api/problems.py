@@ -22,6 +22,7 @@ _NOBODY_LISTENS = 499
 _log = logging.getLogger(__name__)
 
 KINDS = {
+    400: ("bad-request", "Can't be read"),
     403: ("refused", "Not allowed"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),

@@ -30,6 +30,12 @@ BAD_REQUESTS = {
     "kind that is none": ("GET", "results", {"params": {"kind": "dream"}}, 422),
     "no body": ("POST", "datasets", {}, 422),
     "no JSON": ("POST", "datasets", {"content": b'{"name":', "headers": {"content-type": "application/json"}}, 422),
+    "JSON too deep": (
+        "POST",
+        "datasets",
+        {"content": b"[" * 10**5, "headers": {"content-type": "application/json"}},
+        400,
+    ),
     "JSON under another name": ("POST", "datasets", {"content": b'{"name":"a"}'}, 422),
     "key of another name": ("POST", "datasets", {"json": {"name": "a", "owner": "me"}}, 422),
     "name with a slash": ("POST", "datasets", {"json": {"name": "a/b"}}, 422),

@@ -1,13 +1,22 @@
 """Results over HTTP: every page once, every condition held."""
 
+import base64
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
 
+from voxelight.app.settings import Settings
 from voxelight.storage.schema import Run
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path, database_url) -> Settings:
+    """An installation on each kind of database."""
+    return Settings(home=tmp_path / "home", database_url=database_url)
 
 
 def walk(client, **asked) -> list[str]:
@@ -60,6 +69,7 @@ def test_every_condition_that_is_set_holds(client, services, finished):
         ([second, first], {"since": "2026-11-24T12:00:00Z"}),
         ([first], {"until": "2026-11-24T13:00:00Z"}),
         ([second], {"since": "2026-11-24T13:00:01+01:00"}),
+        ([first], {"until": "2026-11-24T12:00:01"}),
         ([], {"model": shown["model"], "since": "2026-11-24T12:00:01Z"}),
     ]:
         assert walk(client, **conditions) == [str(run_id) for run_id in found], conditions
@@ -87,3 +97,27 @@ def test_models_are_listed_with_the_hash_of_their_weights(client, finished):
     models = client.get("models").json()
     assert models["next_cursor"] is None
     assert [model["weights_sha256"] for model in models["items"]] == [""]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00", "9999-12-31T23:59:59Z"])
+def test_a_moment_at_the_edge_of_time_is_a_moment(client, finished, moment):
+    finished()
+    assert len(walk(client, since=moment) + walk(client, until=moment)) == 1
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"])
+def test_a_moment_beyond_time_is_refused(client, is_problem, moment):
+    is_problem(client.get("results", params={"since": moment}), 422)
+    cursor = base64.urlsafe_b64encode(f"{moment}|{uuid.uuid4()}".encode()).decode()
+    is_problem(client.get("results", params={"cursor": cursor}), 422)
+
+
+def test_text_that_a_database_can_not_hold_is_no_fault_of_the_software(client, state, is_problem):
+    before = state()
+    answer = client.post("datasets", json={"name": "nul", "purpose": "a\0b"})
+    if answer.status_code == 201:
+        assert client.get("datasets/nul").json()["purpose"] == "a\0b"
+    else:
+        is_problem(answer, 422)
+        assert state() == before
+    assert client.get("results", params={"subject": "a\0b"}).status_code in (200, 422)
