@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from voxelight.app.api.ranges import NoSuchRange, parse_range
 
-CONTENT = random.Random(5).randbytes(3 * (1 << 20) + 17)
+CONTENT = random.Random(5).randbytes((1 << 20) + 5000)
 
 
 @pytest.fixture
 def url(client, finished) -> str:
-    """Where a file of a little over 3 MiB lies."""
+    """Where a file of a little over 1 MiB, the size of a chunk lies."""
     run_id = finished(content=CONTENT, name="léger map.bin")
     return "http://localhost" + client.get(f"results/{run_id}").json()["artifacts"][0]["url"]
 
