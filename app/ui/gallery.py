@@ -35,7 +35,7 @@ def _show_group_head(result: ResultAnswer) -> None:
         st.subheader(title, anchor=False, width="content")
         mark_simulated(result.simulated)
         st.page_link(
-            "pages/jobs.py",
+            "screens/jobs.py",
             label="Open the job",
             icon=":material/play_circle:",
             query_params={"job": str(result.job)},

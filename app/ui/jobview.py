@@ -69,7 +69,7 @@ def _show(services: Services, job: JobAnswer) -> None:
             show_actions(services, job)
             if job.done:
                 st.page_link(
-                    "pages/results.py",
+                    "screens/results.py",
                     label="See its results",
                     icon=":material/imagesmode:",
                     query_params={"job": str(job.id)},

@@ -5,13 +5,15 @@ import streamlit as st
 from voxelight.app.ui.marks import ICON, show_frame
 
 st.set_page_config(page_title="Voxelight", page_icon=ICON, layout="wide")
+# Not in a folder called pages: Streamlit would run its files by themselves, without the frame, at an address that
+# is opened before the navigation is known.
 page = st.navigation(
     [
-        st.Page("pages/upload.py", title="Upload", icon=":material/upload_file:", default=True),
-        st.Page("pages/jobs.py", title="Jobs", icon=":material/play_circle:"),
-        st.Page("pages/results.py", title="Results", icon=":material/imagesmode:"),
-        st.Page("pages/models.py", title="Models", icon=":material/hub:"),
-        st.Page("pages/about.py", title="About", icon=":material/info:"),
+        st.Page("screens/upload.py", title="Upload", icon=":material/upload_file:", default=True),
+        st.Page("screens/jobs.py", title="Jobs", icon=":material/play_circle:"),
+        st.Page("screens/results.py", title="Results", icon=":material/imagesmode:"),
+        st.Page("screens/models.py", title="Models", icon=":material/hub:"),
+        st.Page("screens/about.py", title="About", icon=":material/info:"),
     ],
     position="top",
 )

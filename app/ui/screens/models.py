@@ -13,14 +13,12 @@ def show_recipe(recipe: RecipeAnswer) -> None:
     """Show a recipe with its model's card."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"#### {plain(recipe.title)}", width="content")
+            st.subheader(plain(recipe.title), anchor=False, width="content")
             st.badge(KINDS[recipe.kind], color="blue" if recipe.kind == "segment" else "violet")
         st.markdown(plain(recipe.summary))
         weights = f"`{recipe.weights_sha256}`" if recipe.weights_sha256 else "fitted anew in every run"
-        st.markdown(
-            f"Recipe `{recipe.name}` · model `{recipe.model}` · licence {plain(recipe.licence or 'not stated')}  \n"
-            f"Weights (sha256): {weights}"
-        )
+        licence = f" · licence {plain(recipe.licence)}" if recipe.licence else ""
+        st.markdown(f"Recipe `{recipe.name}` · model `{recipe.model}`{licence}  \nWeights (sha256): {weights}")
         card = read_card(recipe.model)
         if card:
             with st.expander("Model card", icon=":material/description:"):

@@ -26,7 +26,7 @@ with problems_shown():
             if services.datasets.list(limit=1).items:
                 show_form(services)
             else:
-                show_empty("A job works on a data set, and there is none yet.", "pages/upload.py", "Upload files")
+                show_empty("A job works on a data set, and there is none yet.", "screens/upload.py", "Upload files")
         with jobs:
             st.subheader("All jobs")
             show_jobs(services)

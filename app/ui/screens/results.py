@@ -98,10 +98,12 @@ with problems_shown():
         show_gallery(services, page.items)
     elif any(value is not None for value in query.model_dump().values()):
         show_empty(
-            "No result fits this filter. Clear a condition, or look at what is still running.", "pages/jobs.py", "Jobs"
+            "No result fits this filter. Clear a condition, or look at what is still running.",
+            "screens/jobs.py",
+            "Jobs",
         )
     else:
-        show_empty("No result yet. Upload scans, then submit a job.", "pages/jobs.py", "Submit a job")
+        show_empty("No result yet. Upload scans, then submit a job.", "screens/jobs.py", "Submit a job")
     if len(cursors) > 1 or page.next_cursor:
         with st.container(horizontal=True, horizontal_alignment="center"):
             if st.button("Newer", disabled=len(cursors) == 1, icon=":material/chevron_left:"):

@@ -1,0 +1,82 @@
+"""The page without a browser, before an installation of its own."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+from streamlit.testing.v1 import AppTest
+
+from voxelight.app.runner import Runner
+from voxelight.app.schemas import DatasetRequest, JobAnswer, JobRequest, ScanRequest
+from voxelight.app.services import Services
+from voxelight.app.web import PAGE, current_services
+
+RUNS_WITHIN_S = 60
+STIMULI, REPEATS, VOXELS, SIDE = 6, 3, 40, 8
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """The installation that the page stands before."""
+    monkeypatch.setenv("VOXELIGHT_HOME", str(tmp_path / "home"))
+    return current_services()
+
+
+@pytest.fixture
+def visit(services: Services) -> Callable[..., AppTest]:
+    """Open a page by the name of its file, at an address."""
+
+    def open_page(page: str, **query: str) -> AppTest:
+        app = AppTest.from_file(PAGE, default_timeout=RUNS_WITHIN_S).run().switch_page(f"screens/{page}.py")
+        app.query_params.update(query)
+        return app.run()
+
+    return open_page
+
+
+@pytest.fixture
+def betas(tmp_path: Path) -> Path:
+    """A subject simulated from random pictures."""
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 255, size=(STIMULI, SIDE * SIDE), dtype=np.uint8)
+    shown = np.tile(np.arange(STIMULI), REPEATS)
+    responses = pictures[shown] / 255 @ rng.normal(size=(SIDE * SIDE, VOXELS))
+    path = tmp_path / "betas.mat"
+    noise = rng.normal(size=responses.shape)
+    savemat(path, {"fmriTrn": (responses + 0.1 * noise).astype(np.float32), "stimTrn": pictures[shown]})
+    return path
+
+
+@pytest.fixture
+def dataset(services: Services, betas: Path) -> str:
+    """Name of a simulated data set that may be decoded."""
+    request = DatasetRequest(name="noise", consent="simulated", purpose="Tests", simulated=True)
+    services.datasets.create(request)
+    services.scans.ingest_path(betas, ScanRequest(name=betas.name, dataset="noise"))
+    return "noise"
+
+
+@pytest.fixture
+def submitted(services: Services, dataset: str) -> JobAnswer:
+    """A job that waits: no worker listens here."""
+    request = JobRequest(
+        kind="reconstruct", recipe="miyawaki-ridge", dataset=dataset, options={"permutations": 19}, queue="cpu"
+    )
+    return services.jobs.submit(request)
+
+
+@pytest.fixture
+def finish(services: Services) -> Callable[[uuid.UUID], JobAnswer]:
+    """Do the steps of a job here and now."""
+
+    def run_through(job_id: uuid.UUID) -> JobAnswer:
+        runner = Runner(services)
+        for batch in runner.list_batches(job_id):
+            runner.run_batch(job_id, batch)
+        runner.close(job_id)
+        return services.jobs.show(job_id)
+
+    return run_through

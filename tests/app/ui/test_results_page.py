@@ -1,0 +1,87 @@
+"""The pages Results, Models and About."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+def one(elements, label):
+    """The element of this label."""
+    return next(element for element in elements if element.label == label)
+
+
+def texts(app):
+    """Everything that the page says, escapes of markdown taken out."""
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.success, app.info, app.subheader)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+@pytest.fixture
+def job(submitted, finish):
+    return finish(submitted.id)
+
+
+def test_without_a_result_it_says_what_to_do_next(visit):
+    assert "No result yet" in texts(visit("results"))
+
+
+def test_each_result_shows_the_stimulus_beside_the_estimate_and_what_that_is(visit, job):
+    app = visit("results")
+    assert len(app.get("image")) == 2 * job.total
+    assert "Model estimate, not a photograph of thought. Not for clinical use." in texts(app)
+    assert "Simulated data" in texts(app)
+    assert texts(app).count("Two way") == job.total
+    assert len(app.json) == job.total
+
+
+def test_filters_narrow_what_is_shown(visit, job):
+    app = visit("results")
+    one(app.selectbox, "Kind").set_value("segment").run()
+    assert "No result fits this filter" in texts(app)
+    one(app.selectbox, "Kind").set_value("reconstruct").run()
+    one(app.selectbox, "Data set").set_value("noise").run()
+    one(app.selectbox, "Model").set_value("ridge").run()
+    assert len(app.json) == job.total
+    one(app.text_input, "Subject").set_value("99").run()
+    assert "No result fits this filter" in texts(app)
+
+
+def test_both_ends_of_the_dates_count(visit, job):
+    today = datetime.now(UTC).date()
+    app = visit("results")
+    one(app.date_input, "From").set_value(today)
+    one(app.date_input, "To").set_value(today)
+    assert len(app.run().json) == job.total
+    one(app.date_input, "From").set_value(today + timedelta(days=1))
+    one(app.date_input, "To").set_value(None)
+    assert "No result fits this filter" in texts(app.run())
+
+
+def test_an_address_brings_back_its_filter(visit, job):
+    assert len(visit("results", dataset="noise", kind="Reconstruction").json) == job.total
+    assert one(visit("results", dataset="noise").selectbox, "Data set").value == "noise"
+    assert not visit("results", kind="Segmentation").json
+    assert len(visit("results", job=str(job.id)).json) == job.total
+    assert not visit("results", job="nonsense").json
+
+
+def test_models_names_recipes_with_weights_and_licence(visit, services, job):
+    app = visit("models")
+    for recipe in services.jobs.list_recipes():
+        assert recipe.title in texts(app)
+        assert (recipe.weights_sha256 or "fitted anew in every run") in texts(app)
+    assert list(app.table[0].value["Model"]) == ["ridge"]
+
+
+def test_about_says_what_runs_here_and_what_it_is_not_for(visit, services):
+    app = visit("about")
+    assert {metric.label: metric.value for metric in app.metric}["Database"] == "SQLite"
+    assert str(services.settings.home) in texts(app)
+    assert "no medical device" in texts(app)
+
+
+@pytest.mark.parametrize("page", ["upload", "jobs", "results", "models", "about"])
+def test_every_page_carries_the_notice(page, visit):
+    app = visit(page)
+    assert not app.exception
+    assert any("Not for clinical use." in element.value for element in app.get("html"))

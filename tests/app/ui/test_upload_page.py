@@ -1,0 +1,126 @@
+"""The page Upload: data sets, files, and what becomes of each."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+EVENTS = b"stim_file\nface.png\nhouse.png\n"
+
+
+def one(elements, label):
+    """The element of this label."""
+    return next(element for element in elements if element.label == label)
+
+
+def texts(app):
+    """Everything that the page says, escapes of markdown taken out."""
+    kinds = (app.markdown, app.caption, app.error, app.warning, app.success, app.info, app.subheader)
+    return "\n".join(str(element.value) for kind in kinds for element in kind).replace("\\", "")
+
+
+@pytest.fixture
+def mri():
+    """A small volume with a placement, as bytes of a NIfTI file."""
+    array = np.random.default_rng(0).normal(100, 5, size=(12, 10, 8)).astype(np.float32)
+    return gzip.compress(nib.Nifti1Image(array, np.diag([-2, 2, 3, 1])).to_bytes())
+
+
+def create(app, name, consent="none", purpose=""):
+    one(app.text_input, "Name").set_value(name)
+    one(app.selectbox, "Consent").set_value(consent)
+    one(app.text_area, "Purpose").set_value(purpose)
+    return one(app.button, "Create data set").click().run()
+
+
+def test_a_fresh_installation_says_what_to_do_first(visit):
+    app = visit("upload")
+    assert "Start with a data set" in texts(app)
+    assert not app.file_uploader
+    assert not app.exception
+
+
+def test_the_form_creates_a_data_set_and_then_takes_files(visit, services):
+    app = create(visit("upload"), "figures", "public", "Decode figures")
+    assert not app.error
+    made = services.datasets.show("figures")
+    assert (made.consent, made.purpose, made.simulated) == ("public", "Decode figures", False)
+    assert app.file_uploader
+    assert one(app.text_input, "Name").value == ""
+
+
+@pytest.mark.parametrize("name", ["two words", "../etc", ""])
+def test_a_name_that_is_none_is_refused_in_words(name, visit, services):
+    app = create(visit("upload"), name)
+    assert "letters, digits, dots, dashes and underscores" in texts(app)
+    assert not services.datasets.list().items
+
+
+def test_a_name_that_is_taken_is_refused_and_what_was_typed_stays(visit, services, dataset):
+    app = create(visit("upload"), dataset, purpose="Something else")
+    assert "a data set named 'noise'" in texts(app)
+    assert one(app.text_input, "Name").value == dataset
+
+
+def test_a_volume_shows_what_the_check_found(visit, services, dataset, mri):
+    app = visit("upload")
+    app.file_uploader[0].upload("brain.nii.gz", mri).run()
+    assert "1 stored, 0 refused" in texts(app)
+    assert "12 × 10 × 8 voxels of 2 × 2 × 3 mm, stored as LAS" in texts(app)
+    assert {scan.name for scan in services.scans.list(dataset).items} == {"betas.mat", "brain.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.docx", b"words"),
+        ("empty.nii", b""),
+        ("cut.nii.gz", gzip.compress(bytes(999))[:40]),
+        ("x.npy", b"\x93NUMPY"),
+    ],
+)
+def test_a_bad_file_says_why_and_leaves_no_row_while_the_others_go_on(name, content, visit, services, dataset):
+    app = visit("upload")
+    app.file_uploader[0].set_value([(name, content, "x/y"), ("events.tsv", EVENTS, "text/plain")]).run()
+    assert "1 stored, 1 refused" in texts(app)
+    for word in (name, "Found:", "Expected:", "What to do:"):
+        assert word in str(app.error[0].value).replace("\\", "")
+    assert not app.exception
+    assert {scan.name for scan in services.scans.list(dataset).items} == {"betas.mat", "events.tsv"}
+
+
+def test_two_uploads_of_one_name_keep_the_first(visit, services, dataset):
+    app = visit("upload")
+    second = EVENTS.replace(b"face", b"tree")
+    app.file_uploader[0].set_value([("events.tsv", EVENTS, "x/y"), ("events.tsv", second, "x/y")]).run()
+    assert "a scan named 'events.tsv'" in texts(app)
+    assert len(services.scans.list(dataset, kind="events").items) == 1
+
+
+def test_a_rerun_takes_nothing_in_again(visit, services, dataset):
+    app = visit("upload")
+    app.file_uploader[0].upload("events.tsv", EVENTS).run()
+    app.run().run()
+    assert "1 stored, 0 refused" in texts(app)
+    assert not app.error
+    assert len(services.scans.list(dataset, kind="events").items) == 1
+
+
+def test_another_subject_is_another_uploader(visit, services, dataset):
+    app = visit("upload")
+    app.file_uploader[0].upload("events.tsv", EVENTS).run()
+    one(app.text_input, "Subject").set_value("02").run()
+    assert [scan.subject for scan in services.scans.list(dataset, kind="events").items] == ["01"]
+    app.file_uploader[0].upload("events.tsv", EVENTS).run()
+    assert {scan.subject for scan in services.scans.list(dataset, kind="events").items} == {"01", "02"}
+
+
+def test_consent_given_later_opens_the_data_set(visit, services):
+    app = create(visit("upload"), "later")
+    consents = [box for box in app.selectbox if box.label == "Consent"]
+    consents[0].set_value("given")
+    next(area for area in app.text_area if area.label == "Purpose").set_value("Decode")
+    one(app.button, "Save").click().run()
+    changed = services.datasets.show("later")
+    assert (changed.consent, changed.purpose) == ("given", "Decode")

@@ -1,0 +1,67 @@
+"""One MRI through page, HTTP and shell: three doors, one label map."""
+
+import hashlib
+import json
+import shutil
+import time
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from voxelight.app.pipelines import find_pipeline
+
+RECIPE = "hippocampus-agunet"
+
+
+@pytest.fixture(scope="module")
+def mri(shared_data, tmp_path_factory):
+    """A crop around one hippocampus."""
+    source = min((shared_data / "msd_task04_hippocampus" / "images").glob("*.nii*"))
+    return shutil.copy(source, tmp_path_factory.mktemp("mri") / source.name)
+
+
+def through_the_page(visit, mri):
+    title = next(recipe.title for recipe in find_pipeline("segment").list_recipes() if recipe.name == RECIPE)
+    visit.create_dataset("by-page")
+    visit.upload(mri)
+    expect(visit.page.get_by_text("1 stored, 0 refused")).to_be_visible()
+    expect(visit.page.get_by_text("voxels of 1 × 1 × 1 mm")).to_be_visible()
+    visit.shoot("upload-mri")
+    visit.submit(title, "by-page")
+    expect(visit.card("by-page").get_by_text("Done", exact=True)).to_be_visible(timeout=visit.ends_within_ms)
+    visit.open("/results?dataset=by-page", "Results")
+    expect(visit.page.get_by_role("cell", name="anterior")).to_be_visible()
+    visit.shoot("results-segment")
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Label map").click()
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def over_http(server, mri):
+    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as client:
+        client.post("/datasets", json={"name": "by-http"}).raise_for_status()
+        client.put(f"/datasets/by-http/scans/{mri.name}", content=mri.read_bytes()).raise_for_status()
+        job = client.post("/jobs", json={"kind": "segment", "recipe": RECIPE, "dataset": "by-http"}).json()
+        while client.get(f"/jobs/{job['id']}").json()["status"] in ("queued", "running"):
+            time.sleep(0.2)
+        result = client.get("/results", params={"job": job["id"]}).json()["items"][0]
+        artifact = next(each for each in result["artifacts"] if each["role"] == "label_map")
+        return artifact["name"], server.get(artifact["url"]).content
+
+
+def through_the_shell(server, mri, folder):
+    server.run("segment", str(mri), "--recipe", RECIPE, "--out", str(folder))
+    path = next(folder.glob("*_dseg.nii.gz"))
+    assert json.loads(next(folder.glob("*_dseg.json")).read_text())["VolumesMl"]
+    return path.name, path.read_bytes()
+
+
+def test_page_http_and_shell_give_one_label_map(visit, server, mri, tmp_path):
+    found = {
+        "page": through_the_page(visit, mri),
+        "http": over_http(server, mri),
+        "shell": through_the_shell(server, mri, tmp_path / "out"),
+    }
+    assert len({name for name, _ in found.values()}) == 1
+    assert len({hashlib.sha256(content).hexdigest() for _, content in found.values()}) == 1
