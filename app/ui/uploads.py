@@ -28,7 +28,7 @@ def receive_files(services: Services, target: Target) -> None:
         f"Files for subject {plain(target.subject)}, session {plain(target.session)}: {_ACCEPTED}",
         accept_multiple_files=True,
         key=key,
-        help="Up to 200 MB each. Larger files: PUT them to /api/v1, which takes any size, or use voxelight ingest.",
+        help="Up to 200 MB each. For larger ones: PUT /api/v1/datasets/NAME/scans/FILE, or voxelight ingest.",
     )
     outcomes = _take_in(services, target, files)
     if not outcomes:

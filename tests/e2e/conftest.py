@@ -131,7 +131,7 @@ class Visit:
         self.open("/jobs", "Jobs")
         self.choose("Recipe", recipe)
         self.choose("Data set", dataset)
-        self.page.get_by_role("button", name="Submit job").click()
+        self.page.get_by_role("button", name="Submit job").dblclick()  # as impatient people do
 
     def card(self, dataset: str) -> Locator:
         """The newest job of a data set in the list."""
