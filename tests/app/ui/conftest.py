@@ -2,17 +2,21 @@
 
 import uuid
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy.io import savemat
 from streamlit.testing.v1 import AppTest
 
 from voxelight.app.runner import Runner
-from voxelight.app.schemas import DatasetRequest, JobAnswer, JobRequest, ScanRequest
+from voxelight.app.schemas import DatasetRequest, JobAnswer, JobRequest, ResultAnswer, ScanRequest
 from voxelight.app.services import Services
 from voxelight.app.web import PAGE, current_services
+from voxelight.storage.formats.images import encode_png
+from voxelight.storage.results import Outcome, OutputFile, record_run
 
 RUNS_WITHIN_S = 60
 STIMULI, REPEATS, VOXELS, SIDE = 6, 3, 40, 8
@@ -80,3 +84,27 @@ def finish(services: Services) -> Callable[[uuid.UUID], JobAnswer]:
         return services.jobs.show(job_id)
 
     return run_through
+
+
+@pytest.fixture
+def segmented(services: Services) -> ResultAnswer:
+    """A label map as a worker writes it down, of a volume of two labels."""
+    services.datasets.create(DatasetRequest(name="mri"))
+    image = nib.Nifti1Image(np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.eye(4))
+    with BytesIO(image.to_bytes()) as file:
+        services.scans.ingest(file, ScanRequest(name="brain.nii", dataset="mri", subject="07"))
+    job = services.jobs.submit(JobRequest(kind="segment", recipe="hippocampus-agunet", dataset="mri"))
+    Runner(services).list_batches(job.id)
+    [run] = services.jobs.list_runs(job.id)
+    files = (
+        OutputFile("label_map", "brain_dseg.nii.gz", "application/gzip", b"labels"),
+        OutputFile("overlay", "brain_overlay.png", "image/png", encode_png(np.zeros((9, 9, 3), np.uint8))),
+        OutputFile("sidecar", "brain_dseg.json", "application/json", b"{}"),
+    )
+    volumes = {"anterior": 1.234, "posterior": 0.9}
+    record_run(
+        services.stores,
+        run.id,
+        Outcome(files, {"recipe": job.recipe}, label_names={1: "anterior", 2: "posterior"}, volumes_ml=volumes),
+    )
+    return services.results.show(run.id)

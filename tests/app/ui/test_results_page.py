@@ -34,6 +34,16 @@ def test_each_result_shows_the_stimulus_beside_the_estimate_and_what_that_is(vis
     assert len(app.json) == job.total
 
 
+def test_a_label_map_shows_its_overlay_volumes_and_downloads(visit, segmented):
+    app = visit("results")
+    assert len(app.get("image")) == 1
+    volumes = dict(app.table[0].value.itertuples(index=False))
+    assert volumes == {"anterior": "1.234", "posterior": "0.900"}
+    assert {button.label for button in app.get("download_button")} == {"Label map", "Sidecar"}
+    assert "subject 07" in texts(app)
+    assert "photograph of thought" not in texts(app)
+
+
 def test_filters_narrow_what_is_shown(visit, job):
     app = visit("results")
     one(app.selectbox, "Kind").set_value("segment").run()
