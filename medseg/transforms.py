@@ -108,6 +108,33 @@ def grid_of_region(region: Region, spacing_mm: tuple[float, float, float]) -> Ge
     return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
+def box_of(grid: Geometry, geometry: Geometry, margin_mm: float) -> tuple[slice, slice, slice]:
+    """Return the voxels of one grid that another one reaches.
+
+    Parameters
+    ----------
+    grid : what is to be covered
+    geometry : whose voxels are chosen
+    margin_mm : added on every side
+    """
+    step = np.linalg.inv(geometry.affine) @ grid.affine
+    corners = np.array(np.meshgrid(*((0, side - 1) for side in grid.shape))).reshape(3, -1)
+    at = step[:3, :3] @ corners + step[:3, 3:]
+    margin = margin_mm / np.array(geometry.spacing)
+    low = np.clip(np.floor(at.min(axis=1) - margin), 0, np.array(geometry.shape) - 1).astype(int)
+    high = np.clip(np.ceil(at.max(axis=1) + margin) + 1, low + 1, geometry.shape).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return i, j, k
+
+
+def cut(geometry: Geometry, box: tuple[slice, slice, slice]) -> Geometry:
+    """Return the grid of a box of voxels."""
+    affine = geometry.affine.copy()
+    affine[:3, 3] += geometry.affine[:3, :3] @ [part.start for part in box]
+    i, j, k = (part.stop - part.start for part in box)
+    return Geometry((i, j, k), affine)
+
+
 def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> NDArray[np.float32]:
     """Read an image on another grid, linearly, zero outside; smoothed first where the target is coarser.
 

@@ -104,7 +104,7 @@ def verify(content: bytes, known: WeightsFile) -> bytes:
 WEIGHTS: dict[str, WeightsFile] = {
     "hippocampus-agunet": WeightsFile(
         file="hippocampus-agunet.safetensors",
-        sha256="0" * 64,
+        sha256="18d2771cd62c7bfb7c1217e4dfb01be5adcfc6c6e9f65933bf4ff4e9bf5b90c8",
         licence="CC-BY-SA-4.0",
         source="Medical Segmentation Decathlon, Task04 Hippocampus (Antonelli et al. 2022, Simpson et al. 2019)",
         card="hippocampus-agunet.md",
