@@ -75,8 +75,8 @@ def _turns(angles: Tensor) -> Tensor:
     about_i = torch.stack([one, zero, zero, zero, ci, -si, zero, si, ci], dim=-1)
     about_j = torch.stack([cj, zero, sj, zero, one, zero, -sj, zero, cj], dim=-1)
     about_k = torch.stack([ck, -sk, zero, sk, ck, zero, zero, zero, one], dim=-1)
-    i, j, k = (turn.unflatten(-1, (3, 3)) for turn in (about_i, about_j, about_k))
-    return k @ j @ i
+    i, j, k = (turn.reshape(-1, 3, 3) for turn in (about_i, about_j, about_k))
+    return torch.bmm(torch.bmm(k, j), i)
 
 
 def _smooth_noise(batch: int, channels: int, window: tuple[int, int, int], generator: Generator) -> Tensor:

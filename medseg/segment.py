@@ -137,7 +137,8 @@ def _reproducible(device: str) -> Iterator[None]:
 def _choose(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the likeliest label of each voxel; background has what the others leave, all of it outside the crop."""
     background = 1 - foreground.sum(axis=0, keepdims=True)
-    return np.concatenate([background, foreground]).argmax(axis=0).astype(np.uint8)
+    chosen: NDArray[np.uint8] = np.concatenate([background, foreground]).argmax(axis=0).astype(np.uint8)
+    return chosen
 
 
 def _find_grids(volume: Volume, recipe: SegmentationRecipe) -> list[Geometry]:

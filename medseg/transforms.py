@@ -48,11 +48,12 @@ def normalise(array: NDArray[np.float32], options: Normalisation) -> NDArray[np.
             "tissue of different intensities",
             "Check that the scan holds signal there.",
         )
-    return ((clipped - offset) / scale).astype(np.float32)
+    scaled: NDArray[np.float32] = ((clipped - offset) / scale).astype(np.float32)
+    return scaled
 
 
 def crop_head(array: NDArray[np.float32], threshold: float = 0.2) -> tuple[slice, slice, slice]:
-    """Find the box around everything brighter than a threshold, holes filled (Bouget et al. 2021, section 2.5).
+    """Find the box around everything brighter than a threshold, holes filled (Bouget et al. 2021).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""AGUNet: a U-Net with attention gates, a pyramid of inputs and deep supervision (Bouget et al. 2021, sections 2.2-2.4)."""
+"""AGUNet: a U-Net with attention gates, a pyramid of inputs and deep supervision (Bouget et al. 2021)."""
 
 from typing import cast
 
@@ -58,6 +58,7 @@ class ConvBlock(nn.Module):
         self.drop = nn.Dropout3d(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features (b, outputs, i, j, k)."""
         x = self.drop(F.relu(self.bn1(self.conv1(x))))
         return cast(Tensor, self.drop(F.relu(self.bn2(self.conv2(x)))))
 
@@ -70,6 +71,7 @@ class Encoder(ConvBlock):
         self.ms_conv = nn.Conv3d(config.in_channels, outputs, 3, padding=1) if pyramid else None
 
     def forward(self, x: Tensor, image: Tensor | None = None) -> Tensor:
+        """Return features (b, outputs, i, j, k) from those above and the image averaged to this level."""
         if self.ms_conv is not None and image is not None:
             x = torch.cat([F.relu(self.ms_conv(image)), x], dim=1)
         return super().forward(x)
@@ -95,6 +97,7 @@ class AttentionGate(nn.Module):
         return torch.sigmoid(self.psi_bn(self.psi_conv(F.relu(both))))
 
     def forward(self, g: Tensor, x: Tensor) -> Tensor:
+        """Return the skip x (b, c, i, j, k), weighed by what it and the gating features g (b, c', i, j, k) show."""
         return x * self.weigh(g, x)
 
 
@@ -109,6 +112,7 @@ class Decoder(ConvBlock):
         self.ag = gate if config.attention_gates else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Return features (b, outputs, 2i, 2j, 2k) from those below and the skip of this level."""
         # Keras' "same" keeps the front of the full transposed convolution, so the last plane of each axis goes.
         x = F.relu(self.up_bn(self.up(x)[:, :, :-1, :-1, :-1]))
         if skip is not None:
@@ -156,6 +160,7 @@ class AGUNet(nn.Module):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the finest head."""
         features = self._decode(pad_to_multiple(x, 2 ** len(self.enc)))
         return cut_to(self.head[-1](features[-1]), x.shape[2:])
 

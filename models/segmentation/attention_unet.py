@@ -53,4 +53,5 @@ class AttentionUnet(nn.Module):
         return [self(x)]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
         return cut_to(cast(Tensor, self.net(pad_to_multiple(x, self.multiple))), x.shape[2:])
