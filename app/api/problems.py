@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from voxelight.app.errors import find_answer
+from voxelight.app.problem import describe_problem
 from voxelight.app.schemas import Problem
 from voxelight.models.errors import BadInput, NotFound, Unavailable, VoxelightError
 
@@ -21,20 +21,6 @@ _SHOWN = 80  # characters of what a person sent
 _NOBODY_LISTENS = 499
 _log = logging.getLogger(__name__)
 
-KINDS = {
-    400: ("bad-request", "Can't be read"),
-    403: ("refused", "Not allowed"),
-    404: ("not-found", "Not found"),
-    405: ("method-not-allowed", "Method not allowed"),
-    409: ("conflict", "Conflict with what is stored"),
-    412: ("changed-meanwhile", "Changed meanwhile"),
-    413: ("too-large", "Too large"),
-    416: ("no-such-range", "No such range"),
-    421: ("wrong-host", "Meant for another host"),
-    422: ("bad-input", "Can't be used as it is"),
-    500: ("internal", "Fault of this software"),
-    503: ("unavailable", "Not available now"),
-}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "What is wrong with the request, and what to do"},
     "5XX": {"model": Problem, "description": "What is wrong here, and what to do"},
@@ -47,18 +33,8 @@ def answer_problem(
     error: VoxelightError, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Return an error as a problem; its status is that of the table, unless given."""
-    status = status or find_answer(error)[0]
-    kind, title = KINDS.get(status, ("other", "Refused"))
-    problem = Problem(
-        type=f"urn:voxelight:problem:{kind}",
-        title=title,
-        status=status,
-        detail=str(error),
-        found=error.found,
-        expected=error.expected,
-        remedy=error.remedy,
-    )
-    return JSONResponse(problem.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
+    problem = describe_problem(error, status)
+    return JSONResponse(problem.model_dump(), problem.status, dict(headers or {}), MEDIA_TYPE)
 
 
 async def _answer_ours(_: Request, error: VoxelightError) -> Response:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxelight.app.cli.answers import RefusedFile
-from voxelight.app.cli.shell import Shell, answer_problem
+from voxelight.app.cli.shell import Shell
+from voxelight.app.problem import describe_problem
 from voxelight.app.schemas import ScanAnswer, ScanRequest
 from voxelight.models.errors import BadInput, VoxelightError
 
@@ -45,7 +46,7 @@ def take_in(
                 scans.append(ingest_one(path))
             except VoxelightError as error:
                 shell.note(f"Refused {path}: {error}")
-                refused.append(RefusedFile(path=path, problem=answer_problem(error)))
+                refused.append(RefusedFile(path=path, problem=describe_problem(error)))
     return scans, refused
 
 

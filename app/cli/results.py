@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,12 @@ from voxelight.app.cli.shell import Group, Shell, ask
 from voxelight.app.schemas import ResultQuery
 from voxelight.models.errors import BadInput, NotFound
 
-_TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
-
 
 def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the conditions of a query to a command."""
     for option in (
-        click.option("--until", type=click.DateTime(_TIME_FORMATS), help="Finished before this time."),
-        click.option("--since", type=click.DateTime(_TIME_FORMATS), help="Finished at this time or later."),
+        click.option("--until", metavar="TIME", help="Finished before this time; UTC where no offset is given."),
+        click.option("--since", metavar="TIME", help="Finished at this time or later; UTC where no offset is given."),
         click.option("--job", type=click.UUID, help="Only results of this job."),
         click.option("--kind", type=click.Choice(("segment", "reconstruct")), help="Only results of this kind."),
         click.option("--model", help="Only results of this model."),
@@ -45,7 +42,7 @@ def list_results(shell: Shell, /, limit: int, cursor: str | None, **query: Any) 
     """List results that fit every condition, newest first."""
     from voxelight.app.cli.tables import show_results
 
-    page = shell.services.results.query(_build(query), limit, cursor)
+    page = shell.services.results.query(ask(ResultQuery, **query), limit, cursor)
     shell.answer(page, show_results(page.items))
     if page.next_cursor:
         shell.note(f"There are more: --cursor {page.next_cursor}")
@@ -81,7 +78,7 @@ def export(shell: Shell, /, runs: tuple[uuid.UUID, ...], out: Path, **query: Any
     if runs and any(query.values()):
         raise BadInput("both runs and conditions", "one of the two", "Leave one out.")
     service = shell.services.results
-    chosen = [service.show(run) for run in runs] if runs else list(service.walk(_build(query)))
+    chosen = [service.show(run) for run in runs] if runs else list(service.walk(ask(ResultQuery, **query)))
     if not chosen:
         raise NotFound("no result that fits", "at least one", "Loosen the conditions: voxelight results list")
     files = [
@@ -90,9 +87,3 @@ def export(shell: Shell, /, runs: tuple[uuid.UUID, ...], out: Path, **query: Any
         for path in service.export(result.artifacts, out / str(result.job) / result.item.replace("/", "_"))
     ]
     shell.answer(FilesAnswer(files=files), f"{len(files)} files of {len(chosen)} results in {out}")
-
-
-def _build(query: dict[str, Any]) -> ResultQuery:
-    """Build the query; a time without a zone is this machine's."""
-    local = {name: value.astimezone() if isinstance(value, datetime) else value for name, value in query.items()}
-    return ask(ResultQuery, **local)

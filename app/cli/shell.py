@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
-    from voxelight.app.schemas import Problem
     from voxelight.app.services import Services
     from voxelight.app.settings import Settings
 
@@ -129,7 +128,9 @@ class Refusal(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print what was found, what was expected and what to do."""
         if self._as_json:
-            click.echo(answer_problem(self.error).model_dump_json(indent=2), file=file, err=file is None)
+            from voxelight.app.problem import describe_problem
+
+            click.echo(describe_problem(self.error).model_dump_json(indent=2), file=file, err=file is None)
             return
         for label, text in (("Found", self.error.found), ("Expected", self.error.expected)):
             click.echo(f"{label:9}{text}", file=file, err=file is None)
@@ -209,19 +210,3 @@ class LazyGroup(Group):
             raise Refusal(
                 BadInput(error.format_message(), f"the words that {place} takes", f"Read {place} --help."), as_json=True
             ) from error
-
-
-def answer_problem(error: VoxelightError) -> "Problem":
-    """Show an error in the form of RFC 9457."""
-    from voxelight.app.schemas import Problem
-
-    status, _ = find_answer(error)
-    return Problem(
-        type="about:blank",
-        title=type(error).__name__,
-        status=status,
-        detail=str(error),
-        found=error.found,
-        expected=error.expected,
-        remedy=error.remedy,
-    )

@@ -44,7 +44,7 @@ def test_a_person_is_told_which_file_was_refused_and_why(shell, folder):
 def test_the_same_name_twice_is_refused_and_another_session_is_not(shell, ask, crops):
     shell("ingest", crops[0], "--dataset", "d", "--create")
     refused = ask("ingest", crops[0], "--dataset", "d", code=2)["refused"]
-    assert refused[0]["problem"]["title"] == "Conflict"
+    assert refused[0]["problem"]["status"] == 409
     shell("ingest", crops[0], "--dataset", "d", "--session", "02", "--subject", "02")
     assert ask("datasets", "show", "d")["subjects"] == 2
 
