@@ -1,6 +1,6 @@
 """A picture of a label map on its image."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -118,7 +118,7 @@ def _draw_plane(
     low, high = np.percentile(shown, (1, 99.5))
     here = at[plane.axis] - int(box[plane.axis, 0])
     image = shown.take(here, plane.axis).T
-    labels = label_map.array[i, j, k].take(here, plane.axis).T
+    labels: NDArray[Any] = np.take(label_map.array[i, j, k], here, axis=plane.axis).T
     spacing = label_map.geometry.spacing
     aspect = spacing[up] / spacing[across]
     axes.imshow(
@@ -163,7 +163,7 @@ def _draw_foot(figure: Figure, label_map: LabelMap) -> None:
     figure.text(0.98, 0.02, "Not for clinical use", ha="right", va="bottom", fontsize=11, color=_QUIET)
 
 
-def _paint(labels: NDArray[np.unsignedinteger], label_map: LabelMap) -> NDArray[np.float64]:
+def _paint(labels: NDArray[Any], label_map: LabelMap) -> NDArray[np.float64]:
     """Return the labels as RGBA, array (row, column, 4)."""
     painted = np.zeros((*labels.shape, 4))
     for number in label_map.names:

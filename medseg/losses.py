@@ -33,6 +33,11 @@ def foreground_dice_and_cross_entropy(logits: Tensor, reference: Tensor) -> Tens
 
 
 def released_dice(logits: Tensor, reference: Tensor) -> Tensor:
+    """`released_dice_of` the probabilities that the logits stand for."""
+    return released_dice_of(logits.float().softmax(dim=1), reference)
+
+
+def released_dice_of(probabilities: Tensor, reference: Tensor) -> Tensor:
     r"""Return the Dice loss as released with AGUNet: kept to compare with, not to train by.
 
     .. math:: \mathrm{clip}\Big(1 - \frac{1}{K-1}\sum_{k \ge 0} \frac{2 \sum_v p_{kv} g_{kv} + 1}
@@ -41,7 +46,7 @@ def released_dice(logits: Tensor, reference: Tensor) -> Tensor:
     Background is summed in but not counted in the divisor, so the loss is zero, and its gradient too, as soon as
     background and foreground Dice together exceed K - 1.
     """
-    p, g = logits.float().softmax(dim=1), reference.float()
+    p, g = probabilities, reference.float()
     dice = (2 * (p * g).sum(_VOXELS) + 1) / (p.square().sum(_VOXELS) + g.square().sum(_VOXELS) + 1)
     return torch.clamp(1 - dice.sum() / (p.shape[1] - 1), 0, 1 - 1e-10)
 
