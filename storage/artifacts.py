@@ -160,15 +160,7 @@ class BlobStore:
         NotFound
             No such blob.
         """
-        try:
-            file = self._fs.open(self._key(sha256), "rb")
-        except FileNotFoundError:
-            raise NotFound(
-                f"no content with sha256 {sha256[:12]}",
-                "a blob that a row of the database names",
-                "Restore the blob folder from the backup that belongs to this database.",
-            ) from None
-        with file:
+        with self._fs.open(self._find(sha256), "rb") as file:
             yield file
 
     def read_range(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
@@ -181,15 +173,22 @@ class BlobStore:
 
     @contextmanager
     def local_file(self, sha256: str, name: str) -> Iterator[Path]:
-        """Give the content as a file on this machine under a readable name, for readers that go by suffix."""
+        """Give the content as a file on this machine under a readable name, for readers that go by suffix.
+
+        Raises
+        ------
+        NotFound
+            No such blob.
+        """
+        key = self._find(sha256)
         folder = self._spool / uuid.uuid4().hex
         folder.mkdir()
         path = folder / name
         try:
             if self._is_local:
-                path.symlink_to(Path(self._key(sha256)).resolve())
+                path.symlink_to(Path(key).resolve())
             else:
-                self._fs.get_file(self._key(sha256), str(path))
+                self._fs.get_file(key, str(path))
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -238,6 +237,16 @@ class BlobStore:
     def _age_s(self, path: str) -> float:
         modified: float = self._fs.modified(path).timestamp() if self._fs.exists(path) else time.time()
         return time.time() - modified
+
+    def _find(self, sha256: str) -> str:
+        key = self._key(sha256)
+        if not self._fs.exists(key):
+            raise NotFound(
+                f"no content with sha256 {sha256[:12]}",
+                "a blob that a row of the database names",
+                "Restore the blob folder from the backup that belongs to this database.",
+            )
+        return key
 
     def _key(self, sha256: str) -> str:
         if not _SHA256.fullmatch(sha256):
