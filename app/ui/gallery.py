@@ -11,7 +11,7 @@ from voxelight.app.ui.marks import mark_simulated, note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.wording import KINDS, plain, say_hash, say_number, say_score, say_time
 
-_COLUMNS = {"segment": 3, "reconstruct": 4}
+_COLUMNS = {"segment": 2, "reconstruct": 4}
 _DOWNLOADS = ("label_map", "sidecar", "prediction")
 _SHOWN_PAIRS = 12
 

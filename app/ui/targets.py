@@ -34,7 +34,6 @@ def choose_target(services: Services) -> Target | None:
     created = st.session_state.pop("created", None)
     if created in datasets:
         st.session_state["dataset"] = created
-        st.toast(f"Data set {plain(created)} created.", icon=":material/check:")
     target = _choose(datasets) if datasets else None
     if target:
         _show_dataset(services, target.dataset)

@@ -32,6 +32,7 @@ def through_the_page(visit, mri):
     expect(visit.card("by-page").get_by_text("Done", exact=True)).to_be_visible(timeout=visit.ends_within_ms)
     visit.open("/results?dataset=by-page", "Results")
     expect(visit.page.get_by_role("cell", name="anterior")).to_be_visible()
+    expect(visit.page.get_by_alt_text("Labels over")).to_be_visible()
     visit.shoot("results-segment")
     with visit.page.expect_download() as download:
         visit.page.get_by_role("button", name="Label map").click()
@@ -65,3 +66,14 @@ def test_page_http_and_shell_give_one_label_map(visit, server, mri, tmp_path):
     }
     assert len({name for name, _ in found.values()}) == 1
     assert len({hashlib.sha256(content).hexdigest() for _, content in found.values()}) == 1
+
+
+def test_what_has_worked_is_named_with_its_card(visit):
+    visit.open("/models", "Models")
+    expect(visit.page.get_by_role("cell", name=RECIPE, exact=True)).to_be_visible()
+    visit.page.get_by_text("Model card").first.click()
+    expect(visit.page.get_by_text("Not for clinical use").last).to_be_visible()
+    visit.shoot("models")
+    visit.open("/about", "About")
+    expect(visit.page.get_by_text("It is no medical device")).to_be_visible()
+    visit.shoot("about")
