@@ -77,8 +77,8 @@ def test_the_next_worker_finishes_what_the_last_one_left(services, batch, blow):
     with services.stores.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Segmentation)) == N_ITEMS
         roles = Counter(session.scalars(select(Artifact.role)))
-    assert roles == {"label_map": N_ITEMS, "overlay": N_ITEMS, "sidecar": N_ITEMS}
         hashes = list(session.scalars(select(Artifact.blob_sha256)))
+    assert roles == {"label_map": N_ITEMS, "overlay": N_ITEMS, "sidecar": N_ITEMS}
     services.sweep(older_than_s=-1)
     assert all(services.stores.blobs.exists(sha256) for sha256 in hashes), "a sweep took what a row names"
     assert services.sweep(older_than_s=-1) == [], "a sweep left something"
