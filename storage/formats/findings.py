@@ -32,7 +32,7 @@ class Finding(Frozen):
 
 @dataclass
 class Tally:
-    """Counts over the volumes of an image, one in memory at a time."""
+    """Counts over the parts of an image, one in memory at a time."""
 
     low: float = np.inf
     high: float = -np.inf

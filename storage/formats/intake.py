@@ -11,8 +11,8 @@ from voxelight.storage.formats.betas import read_betas_mat, read_stimulus_ids
 from voxelight.storage.formats.findings import Finding, Frozen, Tally, of_betas, of_grid, of_repeats, of_values
 from voxelight.storage.formats.images import read_picture
 from voxelight.storage.formats.names import safe_name
-from voxelight.storage.formats.nifti import opened_series
-from voxelight.storage.formats.nifti_header import SourceGrid
+from voxelight.storage.formats.nifti import opened_series, opened_slabs
+from voxelight.storage.formats.nifti_header import SourceGrid, read_header
 from voxelight.storage.formats.sniff import NAMES, sniff
 from voxelight.storage.formats.tables import read_columns
 
@@ -95,9 +95,10 @@ def inspect(path: Path, name: str) -> Intake:
 
 def _nifti(path: Path, name: str, suffix: str) -> Intake:
     tally = Tally()
-    with opened_series(path, name) as (header, volumes):
-        for volume in volumes:
-            tally.add(volume)
+    opened = opened_slabs if len(read_header(path, name=name).shape) == 3 else opened_series
+    with opened(path, name) as (header, parts):
+        for part in parts:
+            tally.add(part)
     grid, count = header.grid, (header.shape[3] if len(header.shape) > 3 else 1)
     kind: Kind = "series" if len(header.shape) > 3 else "volume"
     if tally.non_finite and (kind == "volume" or tally.non_finite == tally.voxels):

@@ -32,6 +32,7 @@ __all__ = [
 
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 _INTENT_LABEL = 1002
+_SLAB_VOXELS = 1 << 21
 
 
 def read_source_grid(path: Path) -> SourceGrid:
@@ -188,6 +189,51 @@ def opened_series(path: Path, name: str = "") -> Iterator[tuple[NiftiHeader, Ite
         if len(header.shape) == 3:
             voxels = voxels.reshape((*header.shape, 1))
         yield header, _volumes(voxels, header.grid)
+
+
+@contextmanager
+def opened_slabs(path: Path, name: str = "") -> Iterator[tuple[NiftiHeader, Iterator[NDArray[np.float32]]]]:
+    """Open a 3-D image as its header and a stream of slabs, each array (i, j, some k) in the axes of the file.
+
+    A slab holds a few million voxels, so that memory does not grow with the image.
+
+    Raises
+    ------
+    BadInput
+        The file is no intact NIfTI image.
+    """
+    with opened(path, name=name) as (header, voxels):
+        i, j, k = header.shape[:3]
+        step = max(1, _SLAB_VOXELS // (i * j))
+        yield header, (voxels[:, :, at : at + step].astype(np.float32, copy=False) for at in range(0, k, step))
+
+
+def read_overview(path: Path, name: str = "", most: int = 192) -> tuple[NDArray[np.float32], Geometry]:
+    """Read every n-th voxel along each axis of an image, of the first volume where there are several.
+
+    Parameters
+    ----------
+    path : ``.nii`` or ``.nii.gz``
+    name : what the person calls the file, where that is not the name on disk
+    most : voxels along the longest axis of what is returned
+
+    Returns
+    -------
+    array (i, j, k), float32, in RAS+; Geometry of the whole image
+
+    Raises
+    ------
+    BadInput
+        The file is no intact NIfTI image of three or four axes.
+    """
+    with opened(path, name=name) as (header, voxels):
+        a, b, c = (max(1, -(-side // most)) for side in header.shape[:3])
+        first = (0,) * (len(header.shape) - 3)
+        planes = [
+            voxels[(slice(None, None, a), slice(None, None, b), k, *first)].astype(np.float32, copy=False)
+            for k in range(0, header.shape[2], c)
+        ]
+    return _turned(np.stack(planes, axis=2), header.grid), header.grid.geometry
 
 
 def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:

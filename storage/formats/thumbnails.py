@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from voxelight.storage.formats.betas import read_betas_mat
 from voxelight.storage.formats.images import read_picture
 from voxelight.storage.formats.intake import Intake, Kind
-from voxelight.storage.formats.nifti import opened_series
+from voxelight.storage.formats.nifti import read_overview
 
 _HEIGHT = 192
 _CELL, _COLUMNS, _CELLS = 48, 8, 16
@@ -34,23 +34,22 @@ def thumbnail(path: Path, intake: Intake) -> NDArray[np.uint8] | None:
 
 
 def _planes(path: Path, name: str) -> NDArray[np.uint8]:
-    with opened_series(path, name) as (header, volumes):
-        volume = np.nan_to_num(next(volumes), posinf=0, neginf=0)
+    volume, geometry = read_overview(path, name)
+    volume = np.nan_to_num(volume, posinf=0, neginf=0)
     low, high = np.percentile(volume, (1, 99.5))
     if high <= low:
         low, high = float(volume.min()), float(volume.max())
     grey = ((volume.clip(low, high) - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
-    spacing = header.grid.geometry.spacing
-    return np.concatenate([_plane(grey, spacing, *plane) for plane in _PLANES], axis=1)
+    extent_mm = np.multiply(geometry.shape, geometry.spacing)
+    return np.concatenate([_plane(grey, extent_mm, *plane) for plane in _PLANES], axis=1)
 
 
 def _plane(
-    grey: NDArray[np.uint8], spacing: tuple[float, float, float], cut: int, right: int, up: int, letters: str
+    grey: NDArray[np.uint8], extent_mm: NDArray[np.float64], cut: int, right: int, up: int, letters: str
 ) -> NDArray[np.uint8]:
     middle = np.take(grey, grey.shape[cut] // 2, axis=cut).T[::-1]  # rows from top, columns from left
-    width_mm, height_mm = grey.shape[right] * spacing[right], grey.shape[up] * spacing[up]
-    scale = _HEIGHT / max(np.multiply(grey.shape, spacing))  # one scale for all planes
-    size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
+    scale = _HEIGHT / extent_mm.max()  # one scale for all planes
+    size = max(1, round(extent_mm[right] * scale)), max(1, round(extent_mm[up] * scale))
     square = Image.new("RGB", (_HEIGHT, _HEIGHT))
     scaled = Image.fromarray(np.ascontiguousarray(middle)).resize(size, Image.Resampling.BILINEAR)
     square.paste(scaled, ((_HEIGHT - size[0]) // 2, (_HEIGHT - size[1]) // 2))

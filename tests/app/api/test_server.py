@@ -143,14 +143,14 @@ def order(dataset: str, scan: str) -> dict[str, Any]:
     }
 
 
-def series(volumes: int) -> tuple[bytes, Iterator[bytes]]:
-    """Header of a 4-D image, and its volumes of 1 MiB of zeros each."""
+def image(axes: int, mebibytes: int) -> tuple[bytes, Iterator[bytes]]:
+    """Header of a 3-D or 4-D image, and its voxels, all zero, in pieces of 1 MiB."""
     header = nib.Nifti1Header()
     header.set_data_dtype("int16")
-    header.set_data_shape((64, 64, 128, volumes))
+    header.set_data_shape((512, 512, 2 * mebibytes) if axes == 3 else (64, 64, 128, mebibytes))
     header.set_sform([[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]], code=1)
     header["vox_offset"], header["magic"] = 352, b"n+1"
-    return header.binaryblock + bytes(4), (bytes(1 << 20) for _ in range(volumes))
+    return header.binaryblock + bytes(4), (bytes(1 << 20) for _ in range(mebibytes))
 
 
 def test_page_and_api_answer_on_one_port(server):
@@ -167,23 +167,24 @@ def test_page_and_api_answer_on_one_port(server):
         pass
 
 
-def test_a_large_upload_takes_flat_memory(dataset, server):
-    header, volumes = series(300)
+@pytest.mark.parametrize("axes", [3, 4])
+def test_a_large_upload_takes_flat_memory(dataset, server, axes):
+    header, pieces = image(axes, 300)
     httpx.get(f"{server.url}/api/v1/recipes")  # what is imported on first use does not count
     sha256 = hashlib.sha256(header)
 
     def body() -> Iterator[bytes]:
         yield header
-        for volume in volumes:
-            sha256.update(volume)
-            yield volume
+        for piece in pieces:
+            sha256.update(piece)
+            yield piece
 
-    warm, more = series(2)
+    warm, more = image(axes, 2)
     url = f"{server.url}/api/v1/datasets/{dataset}/scans"
-    assert httpx.put(f"{url}/warm.nii", content=warm + b"".join(more), timeout=60).status_code == 201
+    assert httpx.put(f"{url}/warm{axes}.nii", content=warm + b"".join(more), timeout=60).status_code == 201
     before = server.memory_mb("VmRSS")
     server.forget_peak()
-    answer = httpx.put(f"{url}/large.nii", content=body(), timeout=120)
+    answer = httpx.put(f"{url}/large{axes}.nii", content=body(), timeout=120)
     assert answer.status_code == 201, answer.text
     assert answer.json()["sha256"] == sha256.hexdigest()
     assert answer.json()["size"] == 352 + (300 << 20)
