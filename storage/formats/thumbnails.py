@@ -35,19 +35,27 @@ def thumbnail(path: Path, intake: Intake) -> NDArray[np.uint8] | None:
 
 def _planes(path: Path, name: str) -> NDArray[np.uint8]:
     volume, geometry = read_overview(path, name)
-    volume = np.nan_to_num(volume, posinf=0, neginf=0)
+    np.nan_to_num(volume, copy=False, posinf=0, neginf=0)
     low, high = np.percentile(volume, (1, 99.5))
     if high <= low:
         low, high = float(volume.min()), float(volume.max())
-    grey = ((volume.clip(low, high) - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     extent_mm = np.multiply(geometry.shape, geometry.spacing)
-    return np.concatenate([_plane(grey, extent_mm, *plane) for plane in _PLANES], axis=1)
+    greys = low, max(high - low, 1e-12)
+    return np.concatenate([_plane(volume, greys, extent_mm, *plane) for plane in _PLANES], axis=1)
 
 
 def _plane(
-    grey: NDArray[np.uint8], extent_mm: NDArray[np.float64], cut: int, right: int, up: int, letters: str
+    volume: NDArray[np.float32],
+    greys: tuple[float, float],
+    extent_mm: NDArray[np.float64],
+    cut: int,
+    right: int,
+    up: int,
+    letters: str,
 ) -> NDArray[np.uint8]:
-    middle = np.take(grey, grey.shape[cut] // 2, axis=cut).T[::-1]  # rows from top, columns from left
+    low, span = greys
+    plane = np.take(volume, volume.shape[cut] // 2, axis=cut)
+    middle = (((plane - low) / span).clip(0, 1) * 255).astype(np.uint8).T[::-1]  # rows from top, columns from left
     scale = _HEIGHT / extent_mm.max()  # one scale for all planes
     size = max(1, round(extent_mm[right] * scale)), max(1, round(extent_mm[up] * scale))
     square = Image.new("RGB", (_HEIGHT, _HEIGHT))

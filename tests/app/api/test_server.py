@@ -235,7 +235,7 @@ def test_names_of_this_machine_are_known(server):
 def test_an_upload_beyond_the_limit_leaves_nothing(dataset, settings, state, start, monkeypatch):
     monkeypatch.setenv("VOXELIGHT_UPLOAD_LIMIT_BYTES", "1000000")
     server, before = start(settings.home).start(), state()
-    header, volumes = series(8)
+    header, volumes = image(4, 8)
     url = f"{server.url}/api/v1/datasets/{dataset}/scans/large.nii"
     answer = httpx.put(url, content=header + b"".join(volumes))
     assert answer.status_code == 422
