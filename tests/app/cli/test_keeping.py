@@ -7,6 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from voxelight.app.bootstrap import open_services
+from voxelight.app.cli.intake import keep_once
+from voxelight.app.schemas import DatasetRequest, ScanRequest
+from voxelight.app.settings import Settings
+
 
 @pytest.fixture
 def folder(tmp_path, crops, betas_mat):
@@ -126,3 +131,18 @@ def test_a_volume_of_four_axes_is_kept_as_a_series(ask, tmp_path):
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4, 3), dtype=np.float32), np.eye(4)), tmp_path / "s.nii")
     answer = ask("ingest", tmp_path / "s.nii", "--dataset", "d", "--create")
     assert answer["scans"][0]["kind"] == "series"
+
+
+def test_a_file_that_is_there_is_not_stored_again(home, crops, tmp_path):
+    services = open_services(Settings(home=home))
+    services.datasets.create(DatasetRequest(name="d"))
+    place = ScanRequest(name="", dataset="d")
+    first = keep_once(services, crops, place)
+    assert keep_once(services, crops, place) == first
+    assert [scan.name for scan in first] == [path.name for path in crops]
+    changed = tmp_path / crops[0].name
+    shutil.copy(crops[1], changed)
+    other = keep_once(services, [changed], place.model_copy(update={"session": "02"}))[0]
+    assert other.id not in {scan.id for scan in first}
+    assert services.datasets.show("d").scans == len(crops) + 1
+    services.close()
