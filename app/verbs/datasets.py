@@ -2,6 +2,7 @@
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
 
 from voxelight.app.schemas import DatasetAnswer, DatasetChange, DatasetRequest, Page
 from voxelight.app.verbs.answers import answer_dataset
@@ -78,5 +79,12 @@ class Datasets:
                 )
             for column, value in change.model_dump(exclude_none=True).items():
                 setattr(dataset, column, value)
-            session.flush()
+            try:
+                session.flush()
+            except StaleDataError:
+                raise Conflict(
+                    f"another change of data set {name!r} at the same time",
+                    "one change at a time",
+                    "Read it again and repeat the change on what is there now.",
+                ) from None
             return answer_dataset(session, dataset)
