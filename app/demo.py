@@ -24,6 +24,7 @@ PURPOSE = "demonstration of this software"
 _TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _MIYAWAKI_FOLDER = "fmri_miyawaki2008"
 _DIGITS = 8
+_CROPS = 8  # of each photograph: enough to look at, and quick
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ def _keep_recording(services: Services, path: Path) -> ScanAnswer:
 
 def _keep_simulated(services: Services) -> list[ScanAnswer]:
     """Simulate a subject and take its files in as one would a person's; another simulation gets another data set."""
-    from voxelight.neuro.simulate import simulate_subject
+    from voxelight.neuro.simulate import SimulationOptions, simulate_subject
     from voxelight.storage.formats.export import write_betas
 
     with tempfile.TemporaryDirectory() as folder:
-        files = write_betas(Path(folder), "simulated", *simulate_subject())
+        files = write_betas(Path(folder), "simulated", *simulate_subject(options=SimulationOptions(crops=_CROPS)))
         dataset = DatasetRequest(
             name=f"demo-simulated-{hash_file(files.betas)[:_DIGITS]}",
             consent="simulated",
