@@ -61,7 +61,7 @@ def _linear_maps(batch: int, options: Augmentation, generator: Generator) -> Ten
         return torch.rand(*shape, generator=generator, device=generator.device)
 
     low, high = (math.log(edge) for edge in options.scale)
-    zoom = torch.exp(-(low + (high - low) * draw(batch, 1)) + 0.04 * (2 * draw(batch, 3) - 1))
+    zoom = torch.exp(-(low + (high - low) * draw(batch, 1)) + options.stretch * (2 * draw(batch, 3) - 1))
     mirror = 1 - 2 * (draw(batch, 1) < options.mirror).float()
     zoom = zoom * torch.cat([mirror, torch.ones_like(mirror), torch.ones_like(mirror)], dim=1)
     angles = math.radians(options.rotation) * (2 * draw(batch, 3) - 1)

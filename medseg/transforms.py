@@ -5,7 +5,6 @@ from typing import cast
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms.intensity.array import GaussianSmooth
 from monai.transforms.spatial.array import SpatialResample
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -150,10 +149,8 @@ def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> 
     """
     if source.matches(target):
         return array
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    sigma = _smoothing(source, target)
-    if any(sigma):
-        tensor = GaussianSmooth(sigma=sigma)(tensor)
+    smooth = ndimage.gaussian_filter(array, (0.0, *_smoothing(source, target)), mode="nearest")
+    tensor = torch.from_numpy(np.ascontiguousarray(smooth, dtype=np.float32))
     moved = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)(
         MetaTensor(tensor, affine=torch.from_numpy(source.affine)),
         dst_affine=torch.from_numpy(target.affine),

@@ -48,6 +48,7 @@ class Augmentation(_Options):
     mirror : probability of a left-right mirror
     rotation : largest angle about each axis, degrees
     scale : smallest and largest zoom
+    stretch : largest logarithm of a further zoom of each axis by itself
     shift : largest shift along each axis
     bend : standard deviation of a smooth displacement
     contrast, brightness, gamma, bias, noise : strengths, in units of the normalised image
@@ -56,6 +57,7 @@ class Augmentation(_Options):
     mirror: float = Field(0.5, ge=0, le=1)
     rotation: float = Field(15.0, ge=0, le=180)
     scale: tuple[PositiveFloat, PositiveFloat] = (0.85, 1.18)
+    stretch: float = Field(0.04, ge=0)
     shift: float = Field(4.0, ge=0)
     bend: float = Field(0.7, ge=0)
     contrast: float = Field(0.2, ge=0)

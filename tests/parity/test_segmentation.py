@@ -55,9 +55,15 @@ def check_network(fixture: Fixture, case: str) -> None:
         deep_supervision=facts["deep_supervision"],
         norm_eps=fixture.eps,
     ).build()
-    assert sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name) == facts["params"]
+    assert (
+        sum(value.numel() for name, value in network.state_dict().items() if "num_batches" not in name)
+        == facts["params"]
+    )
     names = fixture.part(case, "w")
-    load(network, {re.sub(r"^(enc|dec|head)(\d*)", lambda m: f"{m[1]}.{m[2] or 0}", name): v for name, v in names.items()})
+    load(
+        network,
+        {re.sub(r"^(enc|dec|head)(\d*)", lambda m: f"{m[1]}.{m[2] or 0}", name): v for name, v in names.items()},
+    )
     with torch.no_grad():
         levels = network.eval().forward_levels(fixture.part(case, "in")["x"])
         first = network(fixture.part(case, "in")["x"])
