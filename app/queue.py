@@ -4,7 +4,6 @@ import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
 from voxelight.storage.schema import Job
@@ -67,8 +66,3 @@ class JobQueue:
         """Give back the connections."""
         if "_client" in self.__dict__:
             self._client.destroy()
-
-    @property
-    def database_kind(self) -> str:
-        """Name of the database behind the queues."""
-        return make_url(self.database_url).get_backend_name()

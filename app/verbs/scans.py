@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -14,13 +14,13 @@ from voxelight.app.schemas import Page, ScanAnswer, ScanRequest
 from voxelight.app.verbs.answers import answer_scan
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.storage.artifacts import CHUNK_BYTES, BlobRef, Incoming
-from voxelight.storage.formats.images import encode_png
-from voxelight.storage.formats.intake import Intake, inspect
 from voxelight.storage.formats.names import safe_name
-from voxelight.storage.formats.thumbnails import thumbnail
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
 from voxelight.storage.schema import Dataset, ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores, name_blob
+
+if TYPE_CHECKING:
+    from voxelight.storage.formats.intake import Intake
 
 L = TypeVar("L", Subject, ImagingSession)
 
@@ -62,6 +62,11 @@ class Scans:
         Conflict
             The session has a scan of that name by now.
         """
+        # Imported late: SciPy and the readers cost a second, and most commands take nothing in.
+        from voxelight.storage.formats.images import encode_png
+        from voxelight.storage.formats.intake import inspect
+        from voxelight.storage.formats.thumbnails import thumbnail
+
         ref = incoming.finish()
         intake = inspect(incoming.path, request.name)
         picture = thumbnail(incoming.path, intake)
@@ -122,7 +127,7 @@ class Scans:
         return self._stores.blobs.read(sha256) if sha256 else None
 
     def _write(
-        self, session: Session, request: ScanRequest, intake: Intake, ref: BlobRef, small: BlobRef | None
+        self, session: Session, request: ScanRequest, intake: "Intake", ref: BlobRef, small: BlobRef | None
     ) -> Scan:
         dataset = find_dataset(session, request.dataset)
         subject = _find_or_add(session, Subject, dataset_id=dataset.id, label=request.subject)
