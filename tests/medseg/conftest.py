@@ -13,11 +13,11 @@ from voxelight.storage.formats.cases import read_cases
 
 @pytest.fixture(scope="session")
 def few_cases(shared_data, tmp_path_factory):
-    """Every fortieth case of the hippocampus set."""
+    """Every fiftieth case of the hippocampus set."""
     source, folder = shared_data / "msd_task04_hippocampus", tmp_path_factory.mktemp("cases")
     for part in ("images", "labels"):
         (folder / part).mkdir()
-        for path in sorted((source / part).glob("*.nii.gz"))[::40]:
+        for path in sorted((source / part).glob("*.nii.gz"))[::50]:
             (folder / part / path.name).symlink_to(path)
     return read_cases(folder, find_recipe("hippocampus-agunet").labels)
 
