@@ -40,7 +40,9 @@ def working(services: Services, queues: Sequence[str] = ("cpu", "gpu"), name: st
         try:
             yield
         finally:
-            # A workflow that was cut off stays pending and is resumed by the next worker of this name.
+            # A workflow that is cut off stays pending, and the next worker of this name goes on with it. The engine
+            # would tell that at length, as an error of the step that it was in.
+            logging.getLogger("dbos").setLevel(logging.CRITICAL)
             DBOS.destroy(destroy_registry=True)
 
 

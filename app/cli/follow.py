@@ -1,6 +1,5 @@
 """Carry a job out in this process, or watch others do it."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +25,7 @@ def embedded_worker(shell: Shell) -> Iterator[None]:
     from voxelight.app.worker import claim_name, working
 
     with working(shell.services, name=claim_name(shell.services, "shell")):
-        try:
-            yield
-        finally:
-            # A step that ends while the engine shuts down is complained about at length; it is repeated or cancelled.
-            logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        yield
 
 
 def carry_out(shell: Shell, job: JobAnswer) -> JobAnswer:
