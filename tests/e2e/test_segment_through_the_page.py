@@ -71,8 +71,9 @@ def test_page_http_and_shell_give_one_label_map(visit, server, mri, tmp_path):
 def test_what_has_worked_is_named_with_its_card(visit):
     visit.open("/models", "Models")
     expect(visit.page.get_by_role("cell", name=RECIPE, exact=True)).to_be_visible()
-    visit.page.get_by_text("Model card").first.click()
-    expect(visit.page.get_by_text("Not for clinical use").last).to_be_visible()
+    card = visit.page.get_by_test_id("stExpander").filter(has_text="Model card").first
+    card.locator("summary").click()
+    expect(card.get_by_text("Not for clinical use").first).to_be_visible()
     visit.shoot("models")
     visit.open("/about", "About")
     expect(visit.page.get_by_text("It is no medical device")).to_be_visible()
