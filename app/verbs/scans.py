@@ -53,14 +53,14 @@ class Scans:
             yield incoming
 
     def keep(self, incoming: Incoming, request: ScanRequest) -> ScanAnswer:
-        """Check what came in and store it; on a refusal neither row, blob nor file is left.
+        """Check what came in and store it; a refused file leaves neither row, blob nor file.
 
         Raises
         ------
         BadInput
             It can't be read, or its content is not what its name says.
         Conflict
-            The session has a scan of that name by now.
+            A scan of that name came in meanwhile; the blob of this one has no row, and the next sweep takes it.
         """
         # Imported late: SciPy and the readers cost a second, and most commands take nothing in.
         from voxelight.storage.formats.images import encode_png
