@@ -36,7 +36,7 @@ def working(services: Services, queues: Sequence[str] = ("cpu", "gpu"), name: st
         A living process on this machine works under the name.
     """
     with _claim(services.settings.home / "workers", name):
-        _launch(services, queues, f"{socket.gethostname()}-{name}")
+        _launch(services, queues, _executor_id(name))
         try:
             yield
         finally:
@@ -103,10 +103,15 @@ def _register(runner: Runner) -> None:
         return close_job(job_id)
 
 
+def _executor_id(name: str) -> str:
+    """Name of a worker among those of all machines."""
+    return f"{socket.gethostname()}-{name}"
+
+
 @contextmanager
 def _claim(folder: Path, name: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("a+") as lock:
+    with (folder / f"{_executor_id(name)}.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -21,7 +21,7 @@ with problems_shown():
     st.subheader("Where things are")
     st.markdown(
         f"Data folder: `{services.settings.home.resolve()}`  \nFiles: `{services.settings.resolved_blobs_url}`  \n"
-        "The same over HTTP: [/api/v1/health](/api/v1/health), described in [/api/docs](/api/docs)"
+        "The same over HTTP: [/api/v1/health](/api/v1/health), described in [/api/openapi.json](/api/openapi.json)"
     )
     st.subheader("What this is")
     st.markdown(
