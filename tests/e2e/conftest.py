@@ -58,7 +58,10 @@ def server(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Server(url, home)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(ANSWERS_WITHIN_MS / 1000)
+        except subprocess.TimeoutExpired:
+            process.kill()
         log.close()
 
 
