@@ -26,7 +26,7 @@ def through_the_page(visit, mri):
     visit.create_dataset("by-page")
     visit.upload(mri)
     expect(visit.page.get_by_text("1 stored, 0 refused")).to_be_visible()
-    expect(visit.page.get_by_text("voxels of 1 × 1 × 1 mm")).to_be_visible()
+    expect(visit.page.get_by_text("voxels of 1 × 1 × 1 mm").first).to_be_visible()
     visit.shoot("upload-mri")
     visit.submit(title, "by-page")
     expect(visit.card("by-page").get_by_text("Done", exact=True)).to_be_visible(timeout=visit.ends_within_ms)

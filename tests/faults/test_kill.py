@@ -15,14 +15,12 @@ from sqlalchemy import func, select
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanRequest
 from voxelight.storage.schema import Artifact, Run, Segmentation
 
-N_ITEMS = 20
-
 
 @pytest.fixture
-def batch(services, tmp_path):
-    """A job over twenty volumes that nobody works on yet."""
+def batch(services, tmp_path, n_items):
+    """A job over volumes that nobody works on yet."""
     services.datasets.create(DatasetRequest(name="batch"))
-    for number in range(N_ITEMS):
+    for number in range(n_items):
         array = np.random.default_rng(number).normal(300, 80, (32, 40, 32)).astype(np.float32)
         path = tmp_path / f"crop{number:02}.nii.gz"
         nib.save(nib.Nifti1Image(array, np.eye(4)), path)
@@ -50,42 +48,42 @@ def _wait(services, job_id, until, seconds=180):
 
 
 @pytest.mark.parametrize(
-    ("database_url", "blow"),
-    [("sqlite", signal.SIGKILL), ("postgresql", signal.SIGKILL), ("sqlite", signal.SIGTERM)],
+    ("database_url", "n_items", "blow"),
+    [("sqlite", 20, signal.SIGKILL), ("postgresql", 10, signal.SIGKILL), ("sqlite", 10, signal.SIGTERM)],
     indirect=["database_url"],
 )
-def test_the_next_worker_finishes_what_the_last_one_left(services, batch, blow):
+def test_the_next_worker_finishes_what_the_last_one_left(services, batch, n_items, blow):
     worker = _start_worker(services)
     try:
-        _wait(services, batch.id, lambda job: job.done >= 5)
+        _wait(services, batch.id, lambda job: job.done >= n_items // 4)
         worker.send_signal(blow)
         worker.wait(60)
         left = services.jobs.show(batch.id)
         assert left.status == "running"
-        assert 5 <= left.done < N_ITEMS
+        assert n_items // 4 <= left.done < n_items
         finished = {run.id: run.finished_at for run in services.jobs.list_runs(batch.id, status="done")}
         worker = _start_worker(services)
         job = _wait(services, batch.id, lambda job: job.status in ("done", "failed"))
     finally:
         worker.kill()
         worker.wait(60)
-    assert (job.status, job.done, job.failed) == ("done", N_ITEMS, 0)
+    assert (job.status, job.done, job.failed) == ("done", n_items, 0)
     runs = services.jobs.list_runs(batch.id)
     assert {run.id: run.finished_at for run in runs if run.id in finished} == finished, "done items were done again"
-    assert sum(run.attempts for run in runs) <= N_ITEMS + 1, "at most the item under way was started twice"
-    assert len({result.scan for result in services.results.walk(ResultQuery(job=batch.id))}) == N_ITEMS
+    assert sum(run.attempts for run in runs) <= n_items + 1, "at most the item under way was started twice"
+    assert len({result.scan for result in services.results.walk(ResultQuery(job=batch.id))}) == n_items
     with services.stores.sessions() as session:
-        assert session.scalar(select(func.count()).select_from(Segmentation)) == N_ITEMS
+        assert session.scalar(select(func.count()).select_from(Segmentation)) == n_items
         roles = Counter(session.scalars(select(Artifact.role)))
         hashes = list(session.scalars(select(Artifact.blob_sha256)))
-    assert roles == {"label_map": N_ITEMS, "overlay": N_ITEMS, "sidecar": N_ITEMS}
+    assert roles == {"label_map": n_items, "overlay": n_items, "sidecar": n_items}
     services.sweep(older_than_s=-1)
     assert all(services.stores.blobs.exists(sha256) for sha256 in hashes), "a sweep took what a row names"
     assert services.sweep(older_than_s=-1) == [], "a sweep left something"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_item_that_takes_its_worker_down_each_time_is_given_up(services, batch):
+@pytest.mark.parametrize(("database_url", "n_items"), [("sqlite", 4)], indirect=["database_url"])
+def test_an_item_that_takes_its_worker_down_each_time_is_given_up(services, batch, n_items):
     with services.stores.sessions.begin() as session:
         poison = session.scalars(select(Run).where(Run.item_key.contains("crop03"))).one()
         poison.attempts = services.settings.max_attempts
@@ -95,6 +93,6 @@ def test_an_item_that_takes_its_worker_down_each_time_is_given_up(services, batc
     finally:
         worker.kill()
         worker.wait(60)
-    assert (job.status, job.done, job.failed) == ("failed", N_ITEMS - 1, 1)
+    assert (job.status, job.done, job.failed) == ("failed", n_items - 1, 1)
     [lost] = services.jobs.list_runs(batch.id, status="failed")
     assert (lost.scan, lost.error_class) == ("crop03.nii.gz", "WorkerLost")
