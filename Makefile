@@ -5,6 +5,8 @@ BIN := .venv/bin
 export VOXELIGHT_HOME ?= $(CURDIR)/.voxelight
 # Real recordings, where they lie beside the checkout; the demo simulates a subject where they do not.
 DATA ?= $(wildcard ../shared/data)
+# Tests wait for servers and workers more than they compute, so one more of them than a small machine has cores.
+TESTERS ?= 3
 
 .PHONY: help setup demo serve test lint types contracts docker-check clean .ns
 
@@ -50,7 +52,7 @@ docker-check: .venv/.ready  ## Check the images and the compose file without an 
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 
 test: lint types contracts docker-check  ## Lint, types, contracts, tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(PYTEST_ARGS)
 
 clean:  ## Remove what the tools left
 	rm -rf .ns .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
