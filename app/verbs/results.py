@@ -2,9 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from sqlalchemy import select
 
@@ -57,12 +55,6 @@ class Results:
         """Return what a file is."""
         with self._stores.sessions() as session:
             return answer_artifact(find_row(session, Artifact, artifact_id))
-
-    @contextmanager
-    def open_artifact(self, artifact_id: uuid.UUID) -> Iterator[IO[bytes]]:
-        """Open the content of a file."""
-        with self._stores.blobs.open(self.show_artifact(artifact_id).sha256) as file:
-            yield file
 
     def read_range(self, artifact: ArtifactAnswer, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of a file from start up to stop."""
