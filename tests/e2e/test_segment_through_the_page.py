@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-import shutil
 import time
 
 import httpx
+import nibabel as nib
+import numpy as np
 import pytest
+from nilearn.datasets import load_mni152_template
 from playwright.sync_api import expect
 
 from voxelight.app.pipelines import find_pipeline
@@ -15,10 +17,28 @@ RECIPE = "hippocampus-agunet"
 
 
 @pytest.fixture(scope="module")
-def mri(shared_data, tmp_path_factory):
-    """A crop around one hippocampus."""
-    source = min((shared_data / "msd_task04_hippocampus" / "images").glob("*.nii*"))
-    return shutil.copy(source, tmp_path_factory.mktemp("mri") / source.name)
+def mri(tmp_path_factory):
+    """A crop around the left hippocampus of the T1 template that nilearn ships."""
+    template = load_mni152_template(resolution=1)
+    i, j, k = np.rint(np.linalg.solve(template.affine, [-26, -21, -14, 1])[:3]).astype(int)
+    crop = template.slicer[i - 19 : i + 20, j - 27 : j + 28, k - 19 : k + 20]
+    path = tmp_path_factory.mktemp("mri") / "left_T1w.nii.gz"
+    nib.save(crop, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def over_http(server, mri):
+    """Name and content of the label map that a job asked for over HTTP gave."""
+    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as client:
+        client.post("/datasets", json={"name": "by-http"}).raise_for_status()
+        client.put(f"/datasets/by-http/scans/{mri.name}", content=mri.read_bytes()).raise_for_status()
+        job = client.post("/jobs", json={"kind": "segment", "recipe": RECIPE, "dataset": "by-http"}).json()
+        while client.get(f"/jobs/{job['id']}").json()["status"] in ("queued", "running"):
+            time.sleep(0.2)
+        result = client.get("/results", params={"job": job["id"]}).json()["items"][0]
+        artifact = next(each for each in result["artifacts"] if each["role"] == "label_map")
+        return artifact["name"], server.get(artifact["url"]).content
 
 
 def through_the_page(visit, mri):
@@ -39,18 +59,6 @@ def through_the_page(visit, mri):
     return download.value.suggested_filename, download.value.path().read_bytes()
 
 
-def over_http(server, mri):
-    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=60) as client:
-        client.post("/datasets", json={"name": "by-http"}).raise_for_status()
-        client.put(f"/datasets/by-http/scans/{mri.name}", content=mri.read_bytes()).raise_for_status()
-        job = client.post("/jobs", json={"kind": "segment", "recipe": RECIPE, "dataset": "by-http"}).json()
-        while client.get(f"/jobs/{job['id']}").json()["status"] in ("queued", "running"):
-            time.sleep(0.2)
-        result = client.get("/results", params={"job": job["id"]}).json()["items"][0]
-        artifact = next(each for each in result["artifacts"] if each["role"] == "label_map")
-        return artifact["name"], server.get(artifact["url"]).content
-
-
 def through_the_shell(server, mri, folder):
     server.run("segment", str(mri), "--recipe", RECIPE, "--out", str(folder))
     path = next(folder.glob("*_dseg.nii.gz"))
@@ -58,16 +66,17 @@ def through_the_shell(server, mri, folder):
     return path.name, path.read_bytes()
 
 
-def test_page_http_and_shell_give_one_label_map(visit, server, mri, tmp_path):
+def test_page_http_and_shell_give_one_label_map(visit, server, mri, over_http, tmp_path):
     found = {
         "page": through_the_page(visit, mri),
-        "http": over_http(server, mri),
+        "http": over_http,
         "shell": through_the_shell(server, mri, tmp_path / "out"),
     }
     assert len({name for name, _ in found.values()}) == 1
     assert len({hashlib.sha256(content).hexdigest() for _, content in found.values()}) == 1
 
 
+@pytest.mark.usefixtures("over_http")
 def test_what_has_worked_is_named_with_its_card(visit):
     visit.open("/models", "Models")
     expect(visit.page.get_by_role("cell", name=RECIPE, exact=True)).to_be_visible()
