@@ -79,6 +79,7 @@ def test_a_volume_shows_what_the_check_found(visit, services, dataset, mri):
         ("cut.nii.gz", gzip.compress(bytes(999))[:40]),
         ("x.npy", b"\x93NUMPY"),
     ],
+    ids=["text", "empty", "cut", "npy"],
 )
 def test_a_bad_file_says_why_and_leaves_no_row_while_the_others_go_on(name, content, visit, services, dataset):
     app = visit("upload")
