@@ -9,7 +9,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,12 +198,12 @@ class BlobStore:
         """Whether the content is there."""
         return bool(self._fs.exists(self._key(sha256)))
 
-    def sweep(self, named: Callable[[Iterable[str]], set[str]], older_than_s: float = 86_400) -> list[str]:
+    def sweep(self, find_named: Callable[[], set[str]], older_than_s: float = 86_400) -> list[str]:
         """Remove what no row names and leftovers of writes that never ended.
 
         Parameters
         ----------
-        named : given hashes, returns those that a row names
+        find_named : returns the hashes that a row names, asked once the old files are known
         older_than_s : seconds; younger files may belong to a write that is still under way
 
         Returns
@@ -211,16 +211,17 @@ class BlobStore:
         list of str
             The names of what was removed.
         """
-        removed = [path.name for path in self._old_spool(older_than_s)]
-        for path in self._old_spool(older_than_s):
+        leftovers = self._old_spool(older_than_s)
+        for path in leftovers:
             path.unlink(missing_ok=True)
+        removed = [path.name for path in leftovers]
         old = {
             path.rsplit("/", 1)[1]: path
             for folder in ("tmp", "sha256")
             for path in self._files_under(f"{self._root}/{folder}")
             if self._age_s(path) > older_than_s
         }
-        orphans = set(old) - named([name for name in old if _SHA256.fullmatch(name)])
+        orphans = set(old) - find_named()
         for name in sorted(orphans):
             if self._age_s(old[name]) > older_than_s:  # once more: a write may have wanted it meanwhile
                 self._fs.rm_file(old[name])

@@ -38,7 +38,7 @@ def sweep(stores: Stores, older_than_s: float = 86_400) -> list[str]:
         What was removed.
     """
 
-    def named(hashes: object) -> set[str]:
+    def find_named() -> set[str]:
         with stores.sessions() as session:
             return set(session.scalars(select(Blob.sha256)))
 
@@ -48,4 +48,4 @@ def sweep(stores: Stores, older_than_s: float = 86_400) -> list[str]:
         )
         for blob in session.scalars(select(Blob).where(Blob.sha256.not_in(used))):
             session.delete(blob)
-    return stores.blobs.sweep(named, older_than_s)
+    return stores.blobs.sweep(find_named, older_than_s)

@@ -1,9 +1,10 @@
 """Reconstruct pictures from betas: one held-out unit, one item; scores and null once all are done."""
 
+import hashlib
 import json
 import re
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +25,11 @@ from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score, re
 from voxelight.storage.schema import Dataset, Job, Run
 from voxelight.storage.stores import Stores
 
+if TYPE_CHECKING:
+    from voxelight.neuro.evaluate.report import ScoreReport
+
 MODEL_VERSION = "1"
+_TENSORS = "application/vnd.safetensors"
 
 
 class ReconstructOptions(BaseModel):
@@ -144,56 +149,20 @@ class OpenReconstruction:
         from voxelight.neuro.evaluate.report import score_reconstructions
 
         folds = [self._load(run) for run in runs]
-        report = (
-            score_reconstructions(self._betas, self._stimuli, folds, self._recipe)
-            if len(folds) == len(self._folds)
-            else None
-        )
         sheet = draw_pairs(self._stimuli, folds, self._betas.simulated)
-        files = [OutputFile("contact_sheet", "contact_sheet.png", "image/png", encode_png(sheet))]
-        scores: tuple[Score, ...] = ()
-        if report is None:
-            return JobOutcome(tuple(files))
-        conditions = {
-            "normalisation": report.normalisation,
-            "unit": report.unit,
-            "permutations": report.permutations,
-            "seed": report.seed,
-            "simulated": report.simulated,
-        }
-        scores = tuple(
-            Score(
-                row["name"],
-                row["value"],
-                low=row["low"],
-                high=row["high"],
-                detail={k: row[k] for k in ("null_mean", "null_std", "p", "n")} | conditions,
-            )
-            for row in report.rows()
-        )
+        files = (OutputFile("contact_sheet", "contact_sheet.png", "image/png", encode_png(sheet)),)
+        if len(folds) < len(self._folds):
+            return JobOutcome(files)
+        report = score_reconstructions(self._betas, self._stimuli, folds, self._recipe)
         by_stimulus = {
             name: dict(zip(report.stimulus_ids.tolist(), map(float, values), strict=True))
             for name, values in report.by_stimulus.items()
         }
-        content = {
-            "recipe": report.recipe,
-            **conditions,
-            "scores": report.rows(),
-            "by_stimulus": by_stimulus,
-            "notes": list(report.notes),
-            "notice": DECODING_NOTICE,
-        }
-        files.append(OutputFile("scores", "scores.json", "application/json", json.dumps(content, indent=2).encode()))
-        run_scores = {
-            run.id: tuple(
-                Score(name, by_stimulus[name][stimulus], label=stimulus)
-                for name in by_stimulus
-                if "." not in name
-                for stimulus in fold.stimulus_ids.tolist()
-            )
-            for run, fold in zip(runs, folds, strict=True)
-        }
-        return JobOutcome(tuple(files), scores, run_scores)
+        return JobOutcome(
+            files=(*files, OutputFile("scores", "scores.json", "application/json", _save_report(report, by_stimulus))),
+            scores=_score_job(report),
+            run_scores={run.id: _score_fold(fold, by_stimulus) for run, fold in zip(runs, folds, strict=True)},
+        )
 
     def _load(self, run: Run) -> FoldReconstruction:
         tensors = load_tensors(read_output(self._stores, run.id, "prediction"))
@@ -208,9 +177,6 @@ class OpenReconstruction:
         )
 
 
-_TENSORS = "application/vnd.safetensors"
-
-
 def _save(fold: FoldReconstruction) -> bytes:
     return save_tensors(
         {"predictions": np.ascontiguousarray(fold.predictions)},
@@ -218,9 +184,51 @@ def _save(fold: FoldReconstruction) -> bytes:
     )
 
 
+def _find_conditions(report: "ScoreReport") -> dict[str, Any]:
+    """Return what must be equal for two scores to be compared."""
+    return {name: getattr(report, name) for name in ("normalisation", "unit", "permutations", "seed", "simulated")}
+
+
+def _score_job(report: "ScoreReport") -> tuple[Score, ...]:
+    conditions = _find_conditions(report)
+    return tuple(
+        Score(
+            metric.name,
+            metric.value,
+            low=metric.low,
+            high=metric.high,
+            detail={"null_mean": metric.null_mean, "null_std": metric.null_std, "p": metric.p, "n": metric.n}
+            | conditions,
+        )
+        for metric in report.metrics
+    )
+
+
+def _score_fold(fold: FoldReconstruction, by_stimulus: dict[str, dict[str, float]]) -> tuple[Score, ...]:
+    return tuple(
+        Score(name, values[stimulus], label=stimulus)
+        for name, values in by_stimulus.items()
+        if "." not in name  # a baseline says nothing of this decoder
+        for stimulus in fold.stimulus_ids.tolist()
+    )
+
+
+def _save_report(report: "ScoreReport", by_stimulus: dict[str, dict[str, float]]) -> bytes:
+    content = {
+        "recipe": report.recipe,
+        **_find_conditions(report),
+        "scores": report.rows(),
+        "by_stimulus": by_stimulus,
+        "notes": list(report.notes),
+        "notice": DECODING_NOTICE,
+    }
+    return json.dumps(content, indent=2).encode()
+
+
 def file_stem(name: str) -> str:
-    """Return a name as part of a file name, with what a file system may refuse replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:120] or "item"
+    """Return a name as part of a file name; what a file system may refuse is replaced, and names stay distinct."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:120]
+    return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, batch_size=4)

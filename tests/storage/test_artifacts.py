@@ -40,7 +40,7 @@ def store(request, tmp_path):
     return BlobStore(f"s3://{bucket}/voxelight", tmp_path / "spool", options)
 
 
-def _keep_none(hashes):
+def _keep_none():
     return set()
 
 
@@ -94,8 +94,8 @@ def test_a_sweep_takes_orphans_and_leftovers_and_leaves_what_is_named_or_young(s
     kept, orphan = store.put_bytes(b"kept"), store.put_bytes(b"orphan")
     leftover = tmp_path / "spool" / "dead.part"
     leftover.write_bytes(b"half")
-    assert store.sweep(lambda hashes: {kept.sha256}, older_than_s=60) == []
-    assert sorted(store.sweep(lambda hashes: {kept.sha256}, older_than_s=-1)) == sorted([orphan.sha256, "dead.part"])
+    assert store.sweep(lambda: {kept.sha256}, older_than_s=60) == []
+    assert sorted(store.sweep(lambda: {kept.sha256}, older_than_s=-1)) == sorted([orphan.sha256, "dead.part"])
     assert store.exists(kept.sha256)
     assert not store.exists(orphan.sha256)
     assert not leftover.exists()
