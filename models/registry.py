@@ -36,3 +36,13 @@ SEGMENTERS: dict[str, str] = {
 DECODERS: dict[str, str] = {
     "ridge": "voxelight.models.decoders.ridge:RidgeConfig",
 }
+
+NETWORKS: dict[str, str] = {
+    "mindeye2": "voxelight.models.decoders.mindeye2:MindEye2Config",
+    "sdxl-unet": "voxelight.models.diffusion.unet:UNetConfig",
+    "autoencoder": "voxelight.models.diffusion.autoencoder:AutoencoderConfig",
+    "clip-image": "voxelight.models.clip.image_encoder:ImageEncoderConfig",
+    "sdxl-text": "voxelight.models.clip.text:TextEncoderConfig",
+    "token-converter": "voxelight.models.captioning.converter:ConverterConfig",
+    "git-captioner": "voxelight.models.captioning.git:CaptionerConfig",
+}
