@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.evaluate.report import ScoreReport, score_reconstructions
+from voxelight.neuro.folds import FoldReconstruction, plan_folds, reconstruct_fold
 from voxelight.neuro.recipes import ReconstructionRecipe, find_recipe
-from voxelight.neuro.reconstruct import FoldReconstruction, plan_folds, reconstruct_fold
 from voxelight.neuro.splits import Labels
 
 

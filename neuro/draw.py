@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Stimuli
-from voxelight.neuro.reconstruct import FoldReconstruction, find_pictures
+from voxelight.neuro.folds import FoldReconstruction, find_pictures
 
 NOTICE = "model estimate, not a photograph of thought"
 SIMULATED = "Simulated data"

@@ -18,8 +18,8 @@ from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
 from voxelight.models.errors import Refused
 from voxelight.models.values import Provenance
+from voxelight.neuro.folds import FoldReconstruction, plan_folds, reconstruct_fold
 from voxelight.neuro.recipes import find_recipe, list_recipes
-from voxelight.neuro.reconstruct import FoldReconstruction, plan_folds, reconstruct_fold
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score, read_output
 from voxelight.storage.schema import Dataset, Job, Run

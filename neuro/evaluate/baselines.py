@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.evaluate.similarity import correlate
+from voxelight.neuro.folds import find_pictures, plan_folds, prepare_fold
 from voxelight.neuro.recipes import ReconstructionRecipe
-from voxelight.neuro.reconstruct import find_pictures, plan_folds, prepare_fold
 
 
 def predict_training_mean(betas: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe) -> NDArray[np.float32]:

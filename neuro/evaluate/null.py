@@ -16,14 +16,14 @@ from voxelight.models.decoders.ridge import RidgeConfig
 from voxelight.models.decoders.ridge_solver import smoothers
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.evaluate.similarity import METRICS, correlate, correlate_by_gram
-from voxelight.neuro.recipes import ReconstructionRecipe
-from voxelight.neuro.reconstruct import (
+from voxelight.neuro.folds import (
     plan_folds,
     plan_inner_folds,
     prepare_fold,
     reconstruct_fold,
     resize_pictures,
 )
+from voxelight.neuro.recipes import ReconstructionRecipe
 from voxelight.neuro.splits import Labels
 
 Floats = NDArray[np.floating[Any]]

@@ -19,8 +19,8 @@ from voxelight.neuro.evaluate.null import (
     permute_fast,
 )
 from voxelight.neuro.evaluate.similarity import METRICS, correlate
+from voxelight.neuro.folds import FoldReconstruction, plan_split, resize_pictures
 from voxelight.neuro.recipes import ReconstructionRecipe
-from voxelight.neuro.reconstruct import FoldReconstruction, plan_split, resize_pictures
 from voxelight.neuro.splits import Labels, Split, find_unit_ids
 
 Floats = NDArray[np.floating[Any]]

@@ -5,7 +5,7 @@ import pytest
 
 from voxelight.models.errors import NotFound
 from voxelight.neuro.decode import decode
-from voxelight.neuro.reconstruct import plan_folds, reconstruct_fold
+from voxelight.neuro.folds import plan_folds, reconstruct_fold
 
 
 def test_decoding_is_its_folds_and_their_scores(make_subject, make_recipe):

@@ -7,7 +7,7 @@ import pytest
 
 from voxelight.models.errors import BadInput
 from voxelight.neuro.draw import NOTICE, SIMULATED, draw_pairs
-from voxelight.neuro.reconstruct import plan_folds, reconstruct_fold
+from voxelight.neuro.folds import plan_folds, reconstruct_fold
 
 
 @pytest.fixture

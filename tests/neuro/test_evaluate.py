@@ -11,7 +11,7 @@ from voxelight.neuro.evaluate.intervals import bootstrap_mean, draw_permutations
 from voxelight.neuro.evaluate.null import is_linear, permute_by_refitting, permute_fast
 from voxelight.neuro.evaluate.report import score_reconstructions
 from voxelight.neuro.evaluate.similarity import correlate, correlate_by_gram, own_correlation, two_way
-from voxelight.neuro.reconstruct import plan_folds, reconstruct_fold
+from voxelight.neuro.folds import plan_folds, reconstruct_fold
 
 
 def reconstruct_all(betas, stimuli, recipe):

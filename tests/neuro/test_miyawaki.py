@@ -6,8 +6,8 @@ import pytest
 from voxelight.neuro.decode import decode
 from voxelight.neuro.evaluate.intervals import draw_permutations
 from voxelight.neuro.evaluate.null import permute_by_refitting, permute_fast
+from voxelight.neuro.folds import plan_folds, reconstruct_fold
 from voxelight.neuro.recipes import find_recipe
-from voxelight.neuro.reconstruct import plan_folds, reconstruct_fold
 from voxelight.neuro.splits import check_no_leak
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from voxelight.neuro.decode import decode
 from voxelight.neuro.draw import draw_pairs
+from voxelight.neuro.folds import plan_folds
 from voxelight.neuro.recipes import find_recipe
-from voxelight.neuro.reconstruct import plan_folds
 from voxelight.neuro.simulate import PHOTOGRAPHS, SimulationOptions, read_photograph, simulate_subject
 
 SMALL = SimulationOptions(side=16, crops=12, n_voxels=500)

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from voxelight.models.errors import BadInput
-from voxelight.neuro.reconstruct import find_pictures, plan_folds, reconstruct_fold, resize_pictures
+from voxelight.neuro.folds import find_pictures, plan_folds, reconstruct_fold, resize_pictures
 from voxelight.neuro.splits import Leak, check_no_leak
 
 
