@@ -3,6 +3,8 @@
 import traceback
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
@@ -10,14 +12,14 @@ from sqlalchemy.orm import Session, joinedload
 from voxelight.app.pipelines import OpenPipeline, find_pipeline
 from voxelight.app.services import Services
 from voxelight.storage.queries import find_row
-from voxelight.storage.results import record_failure, record_job, record_run
+from voxelight.storage.results import record_failure, record_job, record_run, release_runs
 from voxelight.storage.schema import ImagingSession, Job, Run, Scan, Subject, utc_now
 
 _KEPT_OPEN = 2
 
 
 class Runner:
-    """Runs items with their pipelines kept open, so that weights are loaded once.
+    """Runs items with the pipelines of their jobs kept open, so that inputs are read once.
 
     Parameters
     ----------
@@ -39,12 +41,25 @@ class Runner:
             due = session.scalars(
                 select(Run.id).where(Run.job_id == job_id, Run.status != "done").order_by(Run.position)
             ).all()
-            size = find_pipeline(job.kind).batch_size
+            size = find_pipeline(job.kind).step_size
             return [[str(run_id) for run_id in due[start : start + size]] for start in range(0, len(due), size)]
 
     def run_batch(self, job_id: uuid.UUID, run_ids: list[str]) -> int:
-        """Do the items of one batch that are not done yet, and return how many were done now."""
-        return sum(self._run_item(job_id, uuid.UUID(run_id)) for run_id in run_ids)
+        """Do the items of one step that are not done yet, and return how many were done now.
+
+        As many as the pipeline takes at once are done together. An item that was started before is done by itself: it
+        may be the one that took its worker down.
+        """
+        waiting, done = [uuid.UUID(run_id) for run_id in run_ids], 0
+        try:
+            while waiting:
+                job, runs = self._claim(job_id, waiting[:1])
+                if runs:
+                    done += self._start(job, runs, waiting[1:])
+                waiting = [run_id for run_id in waiting[1:] if run_id not in {run.id for run in runs}]
+        except _Cancelled:
+            self._open.pop(job_id, None)
+        return done
 
     def close(self, job_id: uuid.UUID) -> str:
         """Make what belongs to the job as a whole, and give the job its end."""
@@ -53,6 +68,7 @@ class Runner:
             job = _read_job(session, job_id)
             runs = list(session.scalars(_select_runs().where(Run.job_id == job_id, Run.status == "done")))
         if job.status == "cancelled":
+            self._open.pop(job_id, None)
             return job.status
         try:
             if runs:
@@ -67,34 +83,63 @@ class Runner:
         self._open.pop(job_id, None)
         return job.status
 
-    def _run_item(self, job_id: uuid.UUID, run_id: uuid.UUID) -> bool:
-        claimed = self._claim(job_id, run_id)
-        if claimed is None:
-            return False
-        job, run = claimed
+    def _start(self, job: Job, runs: list[Run], waiting: list[uuid.UUID]) -> int:
+        """Open the pipeline for a run that was claimed, claim what it takes beside it, and do them."""
+        [first] = runs
         try:
-            if run.attempts > self._settings.max_attempts:
-                raise WorkerLost(run.attempts - 1)
-            record_run(self._stores, run_id, self._find_open(job).run_item(run))
-        except Exception as problem:  # the rest of the batch goes on
-            record_failure(self._stores, run_id, type(problem).__name__, str(problem), traceback.format_exc(limit=-20))
-            return False
-        return True
+            if first.attempts > self._settings.max_attempts:
+                raise WorkerLost(first.attempts - 1)
+            opened = self._find_open(job)
+        except Exception as problem:  # a worker outlives whatever an item or a job meets
+            self._record(first, problem)
+            return 0
+        if first.attempts == 1 and opened.at_once > 1:
+            runs += self._claim(job.id, waiting[: opened.at_once - 1], fresh=True)[1]
+        return self._do(opened, runs, partial(self._go_on, job.id))
 
-    def _claim(self, job_id: uuid.UUID, run_id: uuid.UUID) -> tuple[Job, Run] | None:
-        """Mark a run as started, in a transaction of its own, unless it is done or the job was cancelled."""
+    def _do(self, opened: OpenPipeline, runs: list[Run], go_on: Callable[[], None]) -> int:
+        """Do runs together; where that fails, one by one, so that a bad item fails none beside it."""
+        left = {run.id: run for run in runs}
+        try:
+            for run, outcome in opened.run_items(runs, go_on):
+                record_run(self._stores, run.id, outcome)
+                del left[run.id]
+        except _Cancelled:
+            release_runs(self._stores, list(left))
+            raise
+        except Exception as problem:
+            if len(runs) == 1:
+                self._record(runs[0], problem)
+        # Outside the handler, which would keep what the failed attempt holds on the card.
+        alone = left.values() if len(runs) > 1 else ()
+        return len(runs) - len(left) + sum(self._do(opened, [run], go_on) for run in alone)
+
+    def _record(self, run: Run, problem: Exception) -> None:
+        record_failure(self._stores, run.id, type(problem).__name__, str(problem), traceback.format_exc(limit=-20))
+
+    def _go_on(self, job_id: uuid.UUID) -> None:
+        with self._stores.sessions() as session:
+            if session.scalar(select(Job.status).where(Job.id == job_id)) == "cancelled":
+                raise _Cancelled
+
+    def _claim(self, job_id: uuid.UUID, run_ids: list[uuid.UUID], fresh: bool = False) -> tuple[Job, list[Run]]:
+        """Mark runs as started, in a transaction of their own, and return those that were neither done nor refused.
+
+        Raises
+        ------
+        _Cancelled
+            The job was cancelled.
+        """
         with self._stores.sessions.begin() as session:
             job = _read_job(session, job_id)
             if job.status == "cancelled":
-                return None
-            claimed = session.execute(
-                update(Run)
-                .where(Run.id == run_id, Run.status != "done")
-                .values(status="running", attempts=Run.attempts + 1, started_at=utc_now(), finished_at=None)
-            )
-            if claimed.rowcount == 0:  # type: ignore[attr-defined]  # an UPDATE always has it
-                return None
-            return job, session.scalars(_select_runs().where(Run.id == run_id)).one()
+                raise _Cancelled
+            due = update(Run).where(Run.id.in_(run_ids), Run.status != "done")
+            if fresh:
+                due = due.where(Run.attempts == 0)
+            started = {"status": "running", "attempts": Run.attempts + 1, "started_at": utc_now(), "finished_at": None}
+            claimed = session.scalars(due.values(**started).returning(Run.id)).all()
+            return job, list(session.scalars(_select_runs().where(Run.id.in_(claimed)).order_by(Run.position)))
 
     def _find_open(self, job: Job) -> OpenPipeline:
         if job.id not in self._open:
@@ -102,6 +147,10 @@ class Runner:
             while len(self._open) > _KEPT_OPEN:
                 self._open.popitem(last=False)
         return self._open[job.id]
+
+
+class _Cancelled(Exception):  # noqa: N818  # nothing went wrong
+    """A person took the job back while it ran."""
 
 
 class WorkerLost(RuntimeError):

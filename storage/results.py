@@ -1,10 +1,11 @@
 """Write down what a run gave, once, however often the step that made it is repeated."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from voxelight.storage.artifacts import BlobRef
@@ -116,6 +117,12 @@ def record_failure(stores: Stores, run_id: uuid.UUID, error_class: str, message:
         run.error_class, run.error_message, run.traceback = error_class, message, traceback
         session.flush()
         count_runs(session, run.job)
+
+
+def release_runs(stores: Stores, run_ids: Sequence[uuid.UUID]) -> None:
+    """Give back runs that were started and are to be left alone, their job having been cancelled."""
+    with stores.sessions.begin() as session:
+        session.execute(update(Run).where(Run.id.in_(run_ids), Run.status == "running").values(status="cancelled"))
 
 
 def record_job(stores: Stores, job_id: uuid.UUID, outcome: JobOutcome) -> None:

@@ -1,7 +1,7 @@
 """What a job can do: each kind names its pipeline. Planning needs no torch; opening a pipeline does."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -49,10 +49,17 @@ class Plan:
 
 
 class OpenPipeline(Protocol):
-    """A pipeline with its weights and inputs in memory."""
+    """A pipeline with its inputs in memory.
 
-    def run_item(self, run: Run) -> Outcome:
-        """Do one item."""
+    Parameters
+    ----------
+    at_once : items that it does better together than one after the other
+    """
+
+    at_once: int
+
+    def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
+        """Do items together and yield each with what it gave; `go_on` raises where they are to be left alone."""
         ...
 
     def finish(self, runs: list[Run]) -> JobOutcome:
@@ -69,13 +76,13 @@ class Pipeline:
     list_recipes : the recipes that a job of this kind can name
     plan : checks a request against what is stored; raises what a person should read
     open : loads weights and inputs for a job, on a device
-    batch_size : items in one durable step
+    step_size : items in one durable step, a multiple of what a pipeline may do at once
     """
 
     list_recipes: Callable[[], list[RecipeAnswer]]
     plan: Callable[[Session, Stores, Dataset, JobRequest], Plan]
     open: Callable[[Stores, Job, str], OpenPipeline]
-    batch_size: int
+    step_size: int
 
 
 def check_options(model: type[Options], options: dict[str, Any]) -> Options:

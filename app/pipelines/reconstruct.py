@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +108,8 @@ def _ask_consent(dataset: Dataset) -> None:
 class OpenReconstruction:
     """Betas and stimuli of one job in memory, with its folds."""
 
+    at_once = 1
+
     def __init__(self, stores: Stores, job: Job, device: str) -> None:
         self._stores = stores
         self._device = find_device(device)
@@ -122,8 +125,13 @@ class OpenReconstruction:
         self._folds = {fold.key: fold for fold in plan_folds(self._betas, self._recipe)}
         self._inputs = inputs.hashes
 
-    def run_item(self, run: Run) -> Outcome:
-        """Reconstruct the stimuli of one held-out unit."""
+    def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
+        """Reconstruct the stimuli of one held-out unit after the other."""
+        for run in runs:
+            go_on()
+            yield run, self._reconstruct(run)
+
+    def _reconstruct(self, run: Run) -> Outcome:
         fold = reconstruct_fold(self._betas, self._stimuli, self._folds[run.item_key], self._recipe, self._device)
         files = [OutputFile("prediction", f"{file_stem(run.item_key)}_prediction.safetensors", _TENSORS, _save(fold))]
         pictures = {}
@@ -231,4 +239,4 @@ def file_stem(name: str) -> str:
     return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, batch_size=4)
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, step_size=4)

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,6 +110,8 @@ def _name_item(scan: Scan) -> str:
 class OpenSegmentation:
     """A segmenter on its device, for the scans of one job."""
 
+    at_once = 1
+
     def __init__(self, stores: Stores, job: Job, device: str) -> None:
         self._stores = stores
         self._recipe = find_recipe(job.recipe)
@@ -117,8 +119,13 @@ class OpenSegmentation:
         self._seed = job.seed
         self._segmenter = _load(self._recipe.name, self._device)
 
-    def run_item(self, run: Run) -> Outcome:
-        """Segment one scan."""
+    def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
+        """Segment one scan after the other."""
+        for run in runs:
+            go_on()
+            yield run, self._segment(run)
+
+    def _segment(self, run: Run) -> Outcome:
         from voxelight.medseg.draw import draw_overlay
         from voxelight.medseg.segment import segment
 
@@ -179,4 +186,4 @@ def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes
     return json.dumps(content, indent=2).encode()
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, batch_size=1)
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, step_size=1)
