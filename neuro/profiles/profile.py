@@ -1,0 +1,198 @@
+"""What a profile of the generation pipeline holds. Imports no torch."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from voxelight.models.errors import BadInput, NotFound
+from voxelight.models.registry import NETWORKS, find_config
+from voxelight.neuro.profiles.options import PARTS_OF_STAGE
+
+GalleryPart = Literal["image_encoder"]
+PARTS = (*(part for parts in PARTS_OF_STAGE.values() for part in parts), *get_args(GalleryPart))
+
+NEGATIVE_PROMPT = (
+    "painting, extra fingers, mutated hands, poorly drawn hands, poorly drawn face, deformed, ugly, blurry, "
+    "bad anatomy, bad proportions, extra limbs, cloned face, skinny, glitchy, double torso, extra arms, extra hands, "
+    "mangled fingers, missing lips, ugly face, distorted face, extra legs, anime"
+)
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Options):
+    """One network of a profile.
+
+    Parameters
+    ----------
+    network : a key of `models.registry.NETWORKS`
+    config : fields of its configuration that differ from the released size
+    """
+
+    network: str
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    def build_config(self) -> Any:
+        """Return the checked configuration of the network, which this call imports."""
+        return find_config(NETWORKS, self.network)(**self.config)
+
+
+class SubjectWeights(_Options):
+    """The decoder of one subject.
+
+    Parameters
+    ----------
+    weights : name of the published weights
+    voxels : voxels that its ridge layer takes
+    """
+
+    weights: str
+    voxels: PositiveInt
+
+
+class Refinement(_Options):
+    """The image-to-image pass over the unrefined image.
+
+    Parameters
+    ----------
+    steps : sigmas of the whole schedule
+    start : index of the first one that is used
+    guidance : scale of classifier-free guidance
+    target_side : the size that the text condition asks for, pixels
+    negative_prompt : the unconditional text
+    """
+
+    steps: PositiveInt = 25
+    start: NonNegativeInt = 13
+    guidance: float = 5.0
+    target_side: PositiveInt = 1024
+    negative_prompt: str = NEGATIVE_PROMPT
+
+    @model_validator(mode="after")
+    def _starts_inside(self) -> Self:
+        if self.start >= self.steps:
+            raise ValueError(f"start {self.start} is not below steps {self.steps}")
+        return self
+
+
+class Profile(_Options):
+    """The networks of the pipeline, their sizes and their weights.
+
+    Parameters
+    ----------
+    name, title, summary : what a person reads
+    space : of the CLIP tokens, model and layer
+    parts : part -> network and configuration
+    weights : part -> name of published weights; empty with random weights
+    random_seed : of random weights, which no result hides
+    subjects : subject -> decoder weights, the first being the one that `weights` and `parts` name
+    vocabulary : WordPiece vocabulary of the captioner, or left out where it comes with the weights
+    prior_steps : of the diffusion prior, of 100
+    side : of the generated image, pixels
+    result_side : of the result, pixels, to which the others are brought first
+    refinement : Refinement
+    refined_share : weight of the refined image in the blend with the blurry one
+    """
+
+    name: str
+    title: str
+    summary: str
+    space: str
+    parts: dict[str, Part]
+    weights: dict[str, str] = Field(default_factory=dict)
+    random_seed: NonNegativeInt | None = None
+    subjects: dict[str, SubjectWeights] = Field(default_factory=dict)
+    vocabulary: tuple[str, ...] = ()
+    prior_steps: PositiveInt = 20
+    side: PositiveInt = 768
+    result_side: PositiveInt = 256
+    refinement: Refinement = Refinement()
+    refined_share: float = Field(default=0.75, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if set(self.parts) != set(PARTS):
+            raise ValueError(f"parts {sorted(self.parts)} are not {sorted(PARTS)}")
+        if (self.random_seed is None) == (not self.weights):
+            raise ValueError("give either weights or random_seed")
+        if self.weights and set(self.weights) != set(PARTS):
+            raise ValueError(f"weights for {sorted(self.weights)} are not for {sorted(PARTS)}")
+        return self
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the weights are random, so that results show the working of the pipeline and nothing else."""
+        return self.random_seed is not None
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of a trial."""
+        return int(self.parts["decoder"].config["voxels"][0])
+
+    def select_subject(self, subject: str) -> "Profile":
+        """Return the profile with the decoder of one subject.
+
+        Parameters
+        ----------
+        subject : a key of `subjects`
+
+        Raises
+        ------
+        NotFound
+            The profile has no decoder for the subject.
+        """
+        if subject not in self.subjects:
+            raise NotFound(
+                f"no decoder of {self.name} for {subject!r}",
+                f"one of {', '.join(self.subjects) or '(none)'}",
+                "Choose a subject, or train a decoder for this one.",
+            )
+        chosen = self.subjects[subject]
+        decoder = self.parts["decoder"]
+        resized = decoder.model_copy(update={"config": {**decoder.config, "voxels": [chosen.voxels]}})
+        return self.model_copy(
+            update={
+                "parts": {**self.parts, "decoder": resized},
+                "weights": {**self.weights, "decoder": chosen.weights},
+            }
+        )
+
+
+def check_trials(profile: Profile, trials: Sequence[NDArray[np.float32]]) -> None:
+    """Refuse trials that the decoder of a profile can't take, before anything is loaded.
+
+    Parameters
+    ----------
+    profile : Profile
+    trials : one array (repeat, voxel) an image, normalised betas
+
+    Raises
+    ------
+    BadInput
+        An image has no repeat, another number of voxels, or betas that are NaN or infinite.
+    """
+    for number, betas in enumerate(trials):
+        if betas.ndim != 2 or not len(betas):
+            raise BadInput(
+                f"betas of shape {betas.shape} for image {number}",
+                "(repeat, voxel) with at least one repeat",
+                "Give every image the rows of all its trials.",
+            )
+        if betas.shape[1] != profile.voxels:
+            raise BadInput(
+                f"{betas.shape[1]} voxels for image {number}",
+                f"the {profile.voxels} voxels that the decoder of {profile.name} was made for",
+                "Choose the weights of this subject, and the mask that its betas were taken with.",
+            )
+        unfit = int(np.count_nonzero(~np.isfinite(betas)))
+        if unfit:
+            raise BadInput(
+                f"{unfit} betas of image {number} that are NaN or infinite",
+                "finite values",
+                "Leave out trials without a signal, or repair the normalisation of voxels without variance.",
+            )
