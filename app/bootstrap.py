@@ -24,6 +24,8 @@ def open_services(settings: Settings) -> Services:
         engine,
         open_sessions(engine),
         BlobStore(settings.resolved_blobs_url, settings.spool, settings.blobs_options),
+        weights=settings.weights,
+        cache=settings.home / "cache",
     )
     return Services(
         settings=settings,

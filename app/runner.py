@@ -149,7 +149,7 @@ class Runner:
         return self._open[job.id]
 
 
-class _Cancelled(Exception):  # noqa: N818  # nothing went wrong
+class _Cancelled(Exception):
     """A person took the job back while it ran."""
 
 

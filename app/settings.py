@@ -53,3 +53,8 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Folder for files on their way in or out."""
         return self.home / "spool"
+
+    @property
+    def weights(self) -> Path:
+        """Folder for weights that were fetched and converted."""
+        return self.home / "weights"

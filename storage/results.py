@@ -37,6 +37,30 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """What was decoded from the responses to one stimulus.
+
+    Parameters
+    ----------
+    stimulus : its id
+    name : file that shows it
+    role : of that file
+    rank : number of the sample
+    seed : that it was drawn by; None: that of the job
+    caption : in words
+    retrieved : stimuli of the data set whose pictures come next, the closest first
+    """
+
+    stimulus: str
+    name: str
+    role: str = "reconstruction"
+    rank: int = 0
+    seed: int | None = None
+    caption: str = ""
+    retrieved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run gave.
 
@@ -46,7 +70,7 @@ class Outcome:
     provenance : enough to run it again
     scores : numbers about this item
     label_names, volumes_ml : of a segmentation, whose label map has the role `label_map`
-    pictures : stimulus id -> name of the file with the role `reconstruction`
+    decoded : of a reconstruction, one row a stimulus and sample
     """
 
     files: tuple[OutputFile, ...]
@@ -54,7 +78,7 @@ class Outcome:
     scores: tuple[Score, ...] = ()
     label_names: dict[int, str] = field(default_factory=dict)
     volumes_ml: dict[str, float] = field(default_factory=dict)
-    pictures: dict[str, str] = field(default_factory=dict)
+    decoded: tuple[Decoded, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,15 +115,18 @@ def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
                 )
             )
         by_name = {(artifact.role, artifact.name): artifact.id for artifact in artifacts}
-        for stimulus, name in outcome.pictures.items():
+        for found in outcome.decoded:
             session.add(
                 Reconstruction(
                     run_id=run.id,
                     subject_id=run.subject_id,
-                    stimulus_id=stimulus,
-                    artifact_id=by_name["reconstruction", name],
-                    seed=run.job.seed,
+                    stimulus_id=found.stimulus,
+                    artifact_id=by_name[found.role, found.name],
+                    seed=run.job.seed if found.seed is None else found.seed,
+                    rank=found.rank,
                     simulated=run.job.dataset.simulated,
+                    caption=found.caption,
+                    retrieved=list(found.retrieved),
                 )
             )
         run.provenance = outcome.provenance

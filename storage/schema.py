@@ -251,7 +251,11 @@ class Segmentation(_Row, Base):
 
 
 class Reconstruction(_Row, Base):
-    """A picture decoded from one subject's responses to one stimulus that the decoder had not seen."""
+    """What was decoded from one subject's responses to one stimulus that the decoder had not seen.
+
+    `artifact_id` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of one
+    stimulus; `retrieved` are the stimuli of the data set whose pictures come next, the closest first.
+    """
 
     __tablename__ = "reconstruction"
     __table_args__ = (UniqueConstraint("run_id", "stimulus_id", "rank"), Index(None, "stimulus_id"))
@@ -263,6 +267,8 @@ class Reconstruction(_Row, Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     rank: Mapped[int] = mapped_column(default=0)
     simulated: Mapped[bool] = mapped_column(default=False)
+    caption: Mapped[str] = mapped_column(Text, default="", server_default="")
+    retrieved: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
 
 
 class Metric(_Row, Base):

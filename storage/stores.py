@@ -1,6 +1,7 @@
 """The two stores of one installation, opened together."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -15,11 +16,21 @@ _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.ins
 
 @dataclass(frozen=True)
 class Stores:
-    """A database, its sessions and the blobs that its rows name."""
+    """A database, its sessions and the blobs that its rows name; beside them what can be fetched or made again.
+
+    Parameters
+    ----------
+    engine, sessions : of the database
+    blobs : files by their hash
+    weights : folder of weights that were fetched
+    cache : folder of what stages of a pipeline gave before
+    """
 
     engine: Engine
     sessions: sessionmaker[Session]
     blobs: BlobStore
+    weights: Path
+    cache: Path
 
 
 def name_blob(session: Session, ref: BlobRef, media_type: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, Refused
 from voxelight.models.values import Betas, Stimuli
 from voxelight.storage.formats.betas import read_betas_mat, read_betas_nifti
 from voxelight.storage.formats.images import read_stimuli
@@ -44,8 +44,25 @@ class BetasInput(BaseModel):
     hashes: dict[str, str]
 
 
+def ask_consent(dataset: Dataset) -> None:
+    """Refuse to decode data without a ground and a purpose.
+
+    Raises
+    ------
+    Refused
+        The data set has no consent or no purpose.
+    """
+    if dataset.consent == "none" or not dataset.purpose.strip():
+        raise Refused(
+            f"data set {dataset.name} with consent {dataset.consent!r} and "
+            + (f"purpose {dataset.purpose!r}" if dataset.purpose.strip() else "no purpose"),
+            "a stated purpose, and consent given, public or simulated",
+            "Decoded content is sensitive: record on what ground and what for these data may be decoded.",
+        )
+
+
 def find_betas(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID], mask: uuid.UUID | None) -> BetasInput:
-    """Choose the files that make up the betas of a request.
+    """Choose the files that make up the betas of a request; pictures are taken where there are any.
 
     Parameters
     ----------
@@ -67,20 +84,18 @@ def find_betas(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID], mas
     betas = _only(of["series"], "betas (4-D NIfTI or .mat)", dataset)
     masks = [scan for scan in of["volume"] if mask is None or scan.id == mask]
     pictures = sorted(of["picture"], key=lambda scan: scan.name)
-    if not pictures:
-        raise BadInput(f"no picture in data set {dataset.name}", "the stimuli as PNG or JPEG", _HOW)
     return _gather(
         betas, _only(masks, "mask (3-D NIfTI)", dataset), _only(of["events"], "events (.tsv)", dataset), pictures
     )
 
 
-def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: bool) -> tuple[Betas, Stimuli]:
-    """Read what `find_betas` chose.
+def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: bool) -> tuple[Betas, Stimuli | None]:
+    """Read what `find_betas` chose: the betas, and every picture there is.
 
     Raises
     ------
     BadInput
-        A file is damaged, the parts don't belong together, or a stimulus has no picture.
+        A file is damaged, or the parts don't belong together.
     """
     with ExitStack() as stack:
 
@@ -88,13 +103,27 @@ def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: 
             scan = find_row(session, Scan, scan_id)
             return stack.enter_context(stores.blobs.local_file(scan.blob_sha256, scan.name))
 
+        stimuli: Stimuli | None
         if inputs.mask is None or inputs.events is None:
             betas, stimuli = read_betas_mat(fetch(inputs.betas), subject=inputs.subject)
         else:
             betas = read_betas_nifti(fetch(inputs.betas), fetch(inputs.mask), fetch(inputs.events), inputs.subject)
-            stimuli = read_stimuli([fetch(picture) for picture in inputs.pictures])
-            stimuli = stimuli.select(np.array(list(dict.fromkeys(betas.stimulus_ids.tolist()))))
+            stimuli = read_stimuli([fetch(picture) for picture in inputs.pictures]) if inputs.pictures else None
     return replace(betas, simulated=simulated), stimuli
+
+
+def read_seen(session: Session, stores: Stores, inputs: BetasInput, simulated: bool) -> tuple[Betas, Stimuli]:
+    """Read betas with the picture of every stimulus that was shown.
+
+    Raises
+    ------
+    BadInput
+        As `read_betas`, or a stimulus has no picture.
+    """
+    betas, stimuli = read_betas(session, stores, inputs, simulated)
+    if stimuli is None:
+        raise BadInput(f"no picture beside the betas of subject {inputs.subject}", "the stimuli as PNG or JPEG", _HOW)
+    return betas, stimuli.select(np.array(list(dict.fromkeys(betas.stimulus_ids.tolist()))))
 
 
 def _choose(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID]) -> list[Scan]:

@@ -14,15 +14,14 @@ from safetensors.numpy import save as save_tensors
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
-from voxelight.app.pipelines.inputs import BetasInput, find_betas, read_betas
+from voxelight.app.pipelines.inputs import BetasInput, ask_consent, find_betas, read_seen
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
-from voxelight.models.errors import Refused
 from voxelight.models.values import Provenance
 from voxelight.neuro.folds import FoldReconstruction, plan_folds, reconstruct_fold
 from voxelight.neuro.recipes import find_recipe, list_recipes
 from voxelight.storage.formats.images import encode_png
-from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score, read_output
+from voxelight.storage.results import Decoded, JobOutcome, Outcome, OutputFile, Score, read_output
 from voxelight.storage.schema import Dataset, Job, Run
 from voxelight.storage.stores import Stores
 
@@ -74,11 +73,11 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     BadInput
         Inputs are missing, ambiguous, damaged or don't belong together.
     """
-    _ask_consent(dataset)
+    ask_consent(dataset)
     recipe = find_recipe(request.recipe)
     options = check_options(ReconstructOptions, request.options)
     inputs = find_betas(session, dataset, request.scans, options.mask)
-    betas, _ = read_betas(session, stores, inputs, dataset.simulated)
+    betas, _ = read_seen(session, stores, inputs, dataset.simulated)
     return Plan(
         items=tuple(
             Item(key=fold.key, scan_id=inputs.betas, subject_id=inputs.subject_id) for fold in plan_folds(betas, recipe)
@@ -93,16 +92,6 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
         ),
         params={"inputs": inputs.model_dump(mode="json")},
     )
-
-
-def _ask_consent(dataset: Dataset) -> None:
-    if dataset.consent == "none" or not dataset.purpose.strip():
-        raise Refused(
-            f"data set {dataset.name} with consent {dataset.consent!r} and "
-            + (f"purpose {dataset.purpose!r}" if dataset.purpose.strip() else "no purpose"),
-            "a stated purpose, and consent given, public or simulated",
-            "Decoded content is sensitive: record on what ground and what for these data may be decoded.",
-        )
 
 
 class OpenReconstruction:
@@ -121,7 +110,7 @@ class OpenReconstruction:
         self._options = options.model_dump(mode="json", exclude_none=True)
         inputs = BetasInput(**job.params["inputs"])
         with stores.sessions() as session:
-            self._betas, self._stimuli = read_betas(session, stores, inputs, job.dataset.simulated)
+            self._betas, self._stimuli = read_seen(session, stores, inputs, job.dataset.simulated)
         self._folds = {fold.key: fold for fold in plan_folds(self._betas, self._recipe)}
         self._inputs = inputs.hashes
 
@@ -134,12 +123,12 @@ class OpenReconstruction:
     def _reconstruct(self, run: Run) -> Outcome:
         fold = reconstruct_fold(self._betas, self._stimuli, self._folds[run.item_key], self._recipe, self._device)
         files = [OutputFile("prediction", f"{file_stem(run.item_key)}_prediction.safetensors", _TENSORS, _save(fold))]
-        pictures = {}
+        decoded = []
         shown = self._stimuli.select(fold.stimulus_ids).images
         for stimulus, image, own in zip(fold.stimulus_ids.tolist(), fold.images, shown, strict=True):
             stem = file_stem(stimulus)
-            pictures[stimulus] = f"{stem}_reconstruction.png"
-            files.append(OutputFile("reconstruction", pictures[stimulus], "image/png", encode_png(image)))
+            decoded.append(Decoded(stimulus, f"{stem}_reconstruction.png"))
+            files.append(OutputFile("reconstruction", decoded[-1].name, "image/png", encode_png(image)))
             files.append(OutputFile("stimulus", f"{stem}_stimulus.png", "image/png", encode_png(own)))
         provenance = Provenance(
             recipe=self._recipe.name,
@@ -149,7 +138,7 @@ class OpenReconstruction:
             device=self._device,
             options=self._options | {"alpha": fold.alpha, "held_out": run.item_key, "unit": self._recipe.unit},
         )
-        return Outcome(files=tuple(files), provenance=describe(provenance, self._inputs), pictures=pictures)
+        return Outcome(files=tuple(files), provenance=describe(provenance, self._inputs), decoded=tuple(decoded))
 
     def finish(self, runs: list[Run]) -> JobOutcome:
         """Draw the contact sheet; score against the null where nothing is missing."""

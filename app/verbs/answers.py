@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from voxelight.app.schemas import (
     DECODING_NOTICE,
     NOTICE,
+    RANDOM_NOTICE,
     ArtifactAnswer,
     DatasetAnswer,
+    DecodedAnswer,
     JobAnswer,
     MetricAnswer,
     ModelAnswer,
@@ -22,6 +24,7 @@ from voxelight.app.schemas import (
 from voxelight.storage.queries import count_contents
 from voxelight.storage.schema import Artifact, Dataset, Job, Metric, Model, Reconstruction, Run, Scan, Segmentation
 
+_DECODED = (Reconstruction.stimulus_id, Reconstruction.rank)
 R = TypeVar("R", Artifact, Metric, Segmentation, Reconstruction)
 
 
@@ -78,7 +81,7 @@ def answer_model(model: Model) -> ModelAnswer:
 
 def answer_job(session: Session, job: Job) -> JobAnswer:
     """Show a job with what belongs to it as a whole."""
-    named = {"dataset", "model", "simulated", "options", "metrics", "artifacts", "notice"}
+    named = {"dataset", "model", "simulated", "random_weights", "options", "metrics", "artifacts", "notice"}
     columns = {name: getattr(job, name) for name in JobAnswer.model_fields if name not in named}
     artifacts = session.scalars(select(Artifact).where(Artifact.job_id == job.id, Artifact.run_id.is_(None)))
     metrics = session.scalars(select(Metric).where(Metric.job_id == job.id, Metric.run_id.is_(None)))
@@ -86,11 +89,12 @@ def answer_job(session: Session, job: Job) -> JobAnswer:
         **columns,
         dataset=job.dataset.name,
         simulated=job.dataset.simulated,
+        random_weights=is_random(job.model),
         model=job.model.name,
         options=job.params.get("options", {}),
         metrics=[answer_metric(metric) for metric in metrics],
         artifacts=[answer_artifact(artifact) for artifact in artifacts],
-        notice=find_notice(job.kind),
+        notice=find_notice(job),
     )
 
 
@@ -108,7 +112,9 @@ def answer_results(session: Session, runs: Iterable[Run]) -> list[ResultAnswer]:
     artifacts = _by_run(session.scalars(select(Artifact).where(Artifact.run_id.in_(ids)).order_by(Artifact.role)))
     metrics = _by_run(session.scalars(select(Metric).where(Metric.run_id.in_(ids)).order_by(Metric.name)))
     maps = _by_run(session.scalars(select(Segmentation).where(Segmentation.run_id.in_(ids))))
-    pictures = _by_run(session.scalars(select(Reconstruction).where(Reconstruction.run_id.in_(ids))))
+    pictures = _by_run(
+        session.scalars(select(Reconstruction).where(Reconstruction.run_id.in_(ids)).order_by(*_DECODED))
+    )
     return [
         ResultAnswer(
             id=run.id,
@@ -123,22 +129,43 @@ def answer_results(session: Session, runs: Iterable[Run]) -> list[ResultAnswer]:
             model=run.job.model.name,
             weights_sha256=run.provenance.get("weights_sha256", run.job.model.weights_sha256),
             simulated=run.job.dataset.simulated,
+            random_weights=is_random(run.job.model),
             finished_at=run.finished_at,  # type: ignore[arg-type]  # set with the status
             provenance=run.provenance,
             artifacts=[answer_artifact(artifact) for artifact in artifacts.get(run.id, [])],
             metrics=[answer_metric(metric) for metric in metrics.get(run.id, [])],
             labels=next((m.labels for m in maps.get(run.id, [])), {}),
             volumes_ml=next((m.volumes_ml for m in maps.get(run.id, [])), {}),
-            stimuli=[picture.stimulus_id for picture in pictures.get(run.id, [])],
-            notice=find_notice(run.job.kind),
+            stimuli=list(dict.fromkeys(picture.stimulus_id for picture in pictures.get(run.id, []))),
+            decoded=[answer_decoded(picture) for picture in pictures.get(run.id, [])],
+            notice=find_notice(run.job),
         )
         for run in runs
     ]
 
 
-def find_notice(kind: str) -> str:
-    """Return what must stand beside every result of this kind."""
-    return DECODING_NOTICE if kind == "reconstruct" else NOTICE
+def answer_decoded(found: Reconstruction) -> DecodedAnswer:
+    """Show what was decoded from the responses to one stimulus."""
+    return DecodedAnswer(
+        stimulus=found.stimulus_id,
+        rank=found.rank,
+        seed=found.seed,
+        caption=found.caption,
+        retrieved=found.retrieved,
+        artifact=found.artifact_id,
+    )
+
+
+def is_random(model: Model) -> bool:
+    """Whether a model has learnt nothing."""
+    return bool(model.config.get("random_weights", False))
+
+
+def find_notice(job: Job) -> str:
+    """Return what must stand beside every result of this job."""
+    if job.kind == "segment":
+        return NOTICE
+    return RANDOM_NOTICE if is_random(job.model) else DECODING_NOTICE
 
 
 def _by_run(rows: Iterable[R]) -> dict[uuid.UUID, list[R]]:
