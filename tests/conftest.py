@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checks.folder import find_folder
 from sqlalchemy import create_engine, make_url, text
 
 from voxelight.app.bootstrap import open_services
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
+
+pytest_plugins = ["checks.report"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -35,9 +38,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_fixtures(request: pytest.FixtureRequest) -> Path:
-    """Parity fixtures, or the folder given by `--parity-fixtures`."""
-    given = request.config.getoption("--parity-fixtures")
-    return Path(given) if given else _beside_the_checkout("fixtures")
+    """Parity fixtures, or the folder given by `--fixtures`."""
+    folder = find_folder(request.config)
+    return folder if folder.is_dir() else _beside_the_checkout("fixtures")
 
 
 @pytest.fixture(scope="session")
@@ -92,10 +95,6 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
     opened = open_services(Settings(home=tmp_path / "home", database_url=database_url, poll_s=0.05))
     yield opened
     opened.close()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--parity-fixtures", help="folder of parity fixtures to use in place of the shared one")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
