@@ -8,9 +8,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 NOTICE = "Not for clinical use."
 DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical use."
+RANDOM_NOTICE = f"RANDOM WEIGHTS: these pictures mean nothing. {DECODING_NOTICE}"
 
 Consent = Literal["none", "given", "public", "simulated"]
-JobKind = Literal["segment", "reconstruct"]
+JobKind = Literal["segment", "reconstruct", "decode"]
 QueueName = Literal["cpu", "gpu"]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
 
@@ -132,7 +133,10 @@ class ArtifactAnswer(Wire):
 
 
 class ModelAnswer(Wire):
-    """What did the work; an empty hash: fitted anew in every run, its hash stands in the provenance."""
+    """What did the work; an empty hash: fitted anew in every run, its hash stands in the provenance.
+
+    `config` says ``random_weights`` where nothing was learnt.
+    """
 
     id: uuid.UUID
     name: str
@@ -152,6 +156,7 @@ class JobAnswer(Wire):
     recipe: str
     dataset: str
     simulated: bool
+    random_weights: bool = Field(description="nothing was learnt: what comes out means nothing")
     model: str
     queue: QueueName
     status: str
@@ -200,8 +205,23 @@ class ResultQuery(Wire):
     until: Moment | None = Field(None, description="finished before this time")
 
 
+class DecodedAnswer(Wire):
+    """What was decoded from the responses to one stimulus.
+
+    `artifact` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of a
+    stimulus; `retrieved` are the stimuli whose pictures come next, the closest first.
+    """
+
+    stimulus: str
+    rank: int
+    seed: int
+    caption: str
+    retrieved: list[str]
+    artifact: uuid.UUID
+
+
 class ResultAnswer(Wire):
-    """What one run gave: a label map with its volumes, or a picture with its stimulus."""
+    """What one run gave: a label map with its volumes, or what was decoded with its stimuli."""
 
     id: uuid.UUID
     kind: JobKind
@@ -215,6 +235,7 @@ class ResultAnswer(Wire):
     model: str
     weights_sha256: str
     simulated: bool
+    random_weights: bool = Field(description="nothing was learnt: what came out means nothing")
     finished_at: datetime
     provenance: dict[str, Any]
     artifacts: list[ArtifactAnswer]
@@ -222,6 +243,7 @@ class ResultAnswer(Wire):
     labels: dict[str, str]
     volumes_ml: dict[str, float]
     stimuli: list[str]
+    decoded: list[DecodedAnswer]
     notice: str
 
 
@@ -235,6 +257,7 @@ class RecipeAnswer(Wire):
     model: str
     weights_sha256: str
     licence: str
+    random_weights: bool = False
 
 
 class HealthAnswer(Wire):

@@ -253,8 +253,8 @@ class Segmentation(_Row, Base):
 class Reconstruction(_Row, Base):
     """What was decoded from one subject's responses to one stimulus that the decoder had not seen.
 
-    `artifact_id` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of one
-    stimulus; `retrieved` are the stimuli of the data set whose pictures come next, the closest first.
+    `artifact_id` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of
+    one stimulus; `retrieved` are the stimuli of the data set whose pictures come next, the closest first.
     """
 
     __tablename__ = "reconstruction"

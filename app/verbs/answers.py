@@ -24,7 +24,6 @@ from voxelight.app.schemas import (
 from voxelight.storage.queries import count_contents
 from voxelight.storage.schema import Artifact, Dataset, Job, Metric, Model, Reconstruction, Run, Scan, Segmentation
 
-_DECODED = (Reconstruction.stimulus_id, Reconstruction.rank)
 R = TypeVar("R", Artifact, Metric, Segmentation, Reconstruction)
 
 
@@ -112,9 +111,8 @@ def answer_results(session: Session, runs: Iterable[Run]) -> list[ResultAnswer]:
     artifacts = _by_run(session.scalars(select(Artifact).where(Artifact.run_id.in_(ids)).order_by(Artifact.role)))
     metrics = _by_run(session.scalars(select(Metric).where(Metric.run_id.in_(ids)).order_by(Metric.name)))
     maps = _by_run(session.scalars(select(Segmentation).where(Segmentation.run_id.in_(ids))))
-    pictures = _by_run(
-        session.scalars(select(Reconstruction).where(Reconstruction.run_id.in_(ids)).order_by(*_DECODED))
-    )
+    found = select(Reconstruction).where(Reconstruction.run_id.in_(ids))
+    decoded = _by_run(session.scalars(found.order_by(Reconstruction.stimulus_id, Reconstruction.rank)))
     return [
         ResultAnswer(
             id=run.id,
@@ -136,8 +134,8 @@ def answer_results(session: Session, runs: Iterable[Run]) -> list[ResultAnswer]:
             metrics=[answer_metric(metric) for metric in metrics.get(run.id, [])],
             labels=next((m.labels for m in maps.get(run.id, [])), {}),
             volumes_ml=next((m.volumes_ml for m in maps.get(run.id, [])), {}),
-            stimuli=list(dict.fromkeys(picture.stimulus_id for picture in pictures.get(run.id, []))),
-            decoded=[answer_decoded(picture) for picture in pictures.get(run.id, [])],
+            stimuli=list(dict.fromkeys(each.stimulus_id for each in decoded.get(run.id, []))),
+            decoded=[answer_decoded(each) for each in decoded.get(run.id, [])],
             notice=find_notice(run.job),
         )
         for run in runs

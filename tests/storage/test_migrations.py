@@ -15,19 +15,27 @@ from voxelight.storage.schema import Job, Reconstruction, Run
 
 SHA, AT = "ab" * 32, datetime(2026, 11, 24, tzinfo=UTC)
 CHAIN = ("dataset", "model", "subject", "imaging_session", "scan", "job", "run", "artifact", "reconstruction")
+TEXTS = ("name", "version", "task", "weights_sha256", "licence", "purpose", "source", "label", "kind", "deid_status")
 FACTS = {
-    "dataset": {"name": "d", "consent": "public", "purpose": "", "licence": "", "source": "", "simulated": False},
-    "model": {"name": "ridge", "version": "1", "task": "reconstruction", "config": {}, "weights_sha256": "", "licence": ""},
-    "subject": {"label": "01"},
-    "imaging_session": {"label": "01"},
-    "scan": {"name": "b.mat", "kind": "betas", "geometry": {}, "facts": {}, "warnings": [], "deid_status": "", "blob_sha256": SHA},
-    "job": {"kind": "reconstruct", "recipe": "r", "queue": "cpu", "status": "done", "attempt": 1, "params": {}, "seed": 5,
-            "total": 1, "done": 1, "failed": 0, "error": ""},
-    "run": {"item_key": "a", "position": 0, "status": "done", "attempts": 1, "provenance": {}, "error_class": "",
-            "error_message": "", "traceback": ""},
-    "artifact": {"role": "reconstruction", "name": "a.png", "blob_sha256": SHA},
+    "dataset": {"consent": "public", "simulated": False, "version": 1},
+    "model": {"config": {}},
+    "scan": {"geometry": {}, "facts": {}, "warnings": [], "blob_sha256": SHA},
+    "job": {
+        "recipe": "",
+        "queue": "cpu",
+        "status": "done",
+        "attempt": 1,
+        "params": {},
+        "seed": 5,
+        "total": 1,
+        "done": 1,
+    }
+    | {"failed": 0, "error": ""},
+    "run": {"item_key": "a", "position": 0, "status": "done", "attempts": 1, "provenance": {}}
+    | {"error_class": "", "error_message": "", "traceback": ""},
+    "artifact": {"role": "reconstruction", "blob_sha256": SHA},
     "reconstruction": {"stimulus_id": "a", "seed": 5, "rank": 0, "simulated": False},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -57,12 +65,9 @@ def write_rows(engine):
         )
         for name in CHAIN:
             table = tables.tables[name]
-            keys = {f"{other}_id": ids[other] for other in CHAIN if f"{other}_id" in table.c}
-            row = FACTS[name] | keys | {"id": ids[name], "created_at": AT}
-            if name == "dataset":
-                row["version"] = 1
-            known = {column: as_stored(table.c[column], value) for column, value in row.items()}
-            connection.execute(table.insert(), known)
+            row = {column: "a" for column in TEXTS if column in table.c} | {"id": ids[name], "created_at": AT}
+            row |= {f"{other}_id": ids[other] for other in CHAIN if f"{other}_id" in table.c} | FACTS.get(name, {})
+            connection.execute(table.insert(), {key: as_stored(table.c[key], value) for key, value in row.items()})
     return ids
 
 
