@@ -154,9 +154,9 @@ def prepare_pixels(images: Tensor, side: int, washed_out: bool) -> Tensor:
 def resize_bicubic(images: Tensor, side: int) -> Tensor:
     r"""Resize to a square as the published embedder does: blur where the image shrinks, then bicubic, corners aligned.
 
-    Along an axis that is :math:`f` times as long as the result, the blur is a Gaussian of
-    :math:`\sigma = \max((f - 1) / 2, 10^{-3})` over the first odd number of pixels from :math:`\max(4\sigma, 3)` on, mirrored
-    at the border. It happens if either axis shrinks, and is what kornia calls ``antialias``.
+    Along an axis :math:`f > 1` times as long as the result, the blur is a Gaussian of
+    :math:`\sigma = \max((f - 1) / 2, 10^{-3})` over :math:`\lfloor\max(4\sigma, 3)\rfloor` pixels, one more if even,
+    and mirrored at the border: what kornia's ``resize`` calls ``antialias``.
 
     Parameters
     ----------
@@ -167,10 +167,9 @@ def resize_bicubic(images: Tensor, side: int) -> Tensor:
     -------
     tensor (b, c, side, side)
     """
-    factors = [length / side for length in images.shape[2:]]
-    if max(factors) > 1:
-        for axis, factor in zip((2, 3), factors, strict=True):
-            images = _blur(images, axis, max((factor - 1) / 2, 1e-3))
+    for axis in (2, 3):
+        if images.shape[axis] > side:
+            images = _blur(images, axis, max((images.shape[axis] / side - 1) / 2, 1e-3))
     return F.interpolate(images, size=(side, side), mode="bicubic", align_corners=True)
 
 
