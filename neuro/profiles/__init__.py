@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from voxelight.models.errors import NotFound
 from voxelight.neuro.profiles.options import PARTS_OF_STAGE, GenerationOptions
-from voxelight.neuro.profiles.profile import PARTS, Part, Profile, Refinement, SubjectWeights, check_trials
+from voxelight.neuro.profiles.profile import PARTS, Part, Profile, SubjectWeights, check_trials
 
 __all__ = [
     "PARTS",
@@ -13,7 +13,6 @@ __all__ = [
     "GenerationOptions",
     "Part",
     "Profile",
-    "Refinement",
     "SubjectWeights",
     "check_trials",
     "find_profile",

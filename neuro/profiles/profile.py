@@ -14,12 +14,6 @@ from voxelight.neuro.profiles.options import PARTS_OF_STAGE
 GalleryPart = Literal["image_encoder"]
 PARTS = (*(part for parts in PARTS_OF_STAGE.values() for part in parts), *get_args(GalleryPart))
 
-NEGATIVE_PROMPT = (
-    "painting, extra fingers, mutated hands, poorly drawn hands, poorly drawn face, deformed, ugly, blurry, "
-    "bad anatomy, bad proportions, extra limbs, cloned face, skinny, glitchy, double torso, extra arms, extra hands, "
-    "mangled fingers, missing lips, ugly face, distorted face, extra legs, anime"
-)
-
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,31 +49,6 @@ class SubjectWeights(_Options):
     voxels: PositiveInt
 
 
-class Refinement(_Options):
-    """The image-to-image pass over the unrefined image.
-
-    Parameters
-    ----------
-    steps : sigmas of the whole schedule
-    start : index of the first one that is used
-    guidance : scale of classifier-free guidance
-    target_side : the size that the text condition asks for, pixels
-    negative_prompt : the unconditional text
-    """
-
-    steps: PositiveInt = 25
-    start: NonNegativeInt = 13
-    guidance: float = 5.0
-    target_side: PositiveInt = 1024
-    negative_prompt: str = NEGATIVE_PROMPT
-
-    @model_validator(mode="after")
-    def _starts_inside(self) -> Self:
-        if self.start >= self.steps:
-            raise ValueError(f"start {self.start} is not below steps {self.steps}")
-        return self
-
-
 class Profile(_Options):
     """The networks of the pipeline, their sizes and their weights.
 
@@ -91,11 +60,10 @@ class Profile(_Options):
     weights : part -> name of published weights; empty with random weights
     random_seed : of random weights, which no result hides
     subjects : subject -> decoder weights, the first being the one that `weights` and `parts` name
-    vocabulary : WordPiece vocabulary of the captioner, or left out where it comes with the weights
     prior_steps : of the diffusion prior, of 100
     side : of the generated image, pixels
     result_side : of the result, pixels, to which the others are brought first
-    refinement : Refinement
+    target_side : the size that the refinement is asked for, pixels
     refined_share : weight of the refined image in the blend with the blurry one
     """
 
@@ -107,11 +75,10 @@ class Profile(_Options):
     weights: dict[str, str] = Field(default_factory=dict)
     random_seed: NonNegativeInt | None = None
     subjects: dict[str, SubjectWeights] = Field(default_factory=dict)
-    vocabulary: tuple[str, ...] = ()
     prior_steps: PositiveInt = 20
     side: PositiveInt = 768
     result_side: PositiveInt = 256
-    refinement: Refinement = Refinement()
+    target_side: PositiveInt = 1024
     refined_share: float = Field(default=0.75, ge=0, le=1)
 
     @model_validator(mode="after")
