@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     blobs_url: str = Field(default="", description="fsspec URL of the blob store; empty: a folder of the home folder")
     blobs_options: dict[str, Any] = Field(default_factory=dict, description="JSON passed to fsspec, e.g. an endpoint")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    weights: Path = Field(
+        default_factory=lambda data: data["home"] / "weights", description="folder of weights; else in the home folder"
+    )
     poll_s: float = Field(default=0.5, gt=0, description="seconds between two looks at a queue")
     upload_limit_bytes: int = Field(default=64 << 30, gt=0, description="largest upload that is accepted")
     max_attempts: int = Field(default=3, gt=0, description="starts of an item before it counts as failed")
@@ -53,8 +56,3 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Folder for files on their way in or out."""
         return self.home / "spool"
-
-    @property
-    def weights(self) -> Path:
-        """Folder for weights that were fetched and converted."""
-        return self.home / "weights"

@@ -33,7 +33,7 @@ class PublishedFile:
     what : what it is
     repository, file : on the Hugging Face hub
     licence_key : key of ``voxelight.models.licences.LICENCES``
-    layout : how it is read, a key of ``voxelight.models.checkpoints.LAYOUTS``; empty: no part of it is used
+    layout : how it is read: a key of ``voxelight.models.layouts.LAYOUTS``, or ``vocabulary``; empty: not by itself
     parts : part of a profile -> the network it goes into
     sha256 : hash of the whole file; empty where none is known, then the first one seen is recorded
     size : bytes, rounded and as others list them except where `sha256` is given; None where not known
@@ -253,6 +253,7 @@ _WORDS = [
         "microsoft/git-large-coco",
         "vocab.txt",
         "mit-git",
+        "vocabulary",
         size=232_000,
         note="Kept with the weights of git-large-coco.",
     ),

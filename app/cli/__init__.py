@@ -18,6 +18,7 @@ COMMANDS = {
     "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel and repeat jobs."),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
+    "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
     "storage": ("voxelight.app.cli.storage:storage", "Look after the database and the files."),
     "doctor": ("voxelight.app.cli.doctor:doctor", "Check this installation."),

@@ -1,0 +1,136 @@
+"""Fetch published weights from the Hugging Face hub, going on where an earlier attempt stopped."""
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from voxelight.models.errors import Conflict, Unavailable, VoxelightError
+from voxelight.models.published import PublishedFile
+from voxelight.models.records import (
+    Fetched,
+    StoredFile,
+    fetched_folder,
+    find_fetched,
+    hash_file,
+    require_acceptance,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def fetch(row: PublishedFile, folder: Path) -> Fetched:
+    """Fetch a published file and check its hash.
+
+    The hash must be the one of the table; where none is known, the one that the hub states, or the one that was
+    written down when the file first came. Nothing is asked of the hub when the file is there already.
+
+    Parameters
+    ----------
+    row : which
+    folder : of all weights; the file goes below ``fetched/NAME``
+
+    Returns
+    -------
+    where it came from, its hash and size
+
+    Raises
+    ------
+    Refused
+        Its licence was not agreed to.
+    Unavailable
+        There is no way to the hub, it does not give the file, or the transfer stopped; what came so far is kept.
+    Conflict
+        What came has another hash; it is set aside.
+    """
+    require_acceptance(folder, row)
+    before = find_fetched(folder, row.name)
+    place = fetched_folder(folder, row.name)
+    if before is not None and _is_whole(place / before.stored.file, before):
+        return before
+    path, stated = _download(row, place)
+    sha256 = hash_file(path)
+    known = row.sha256 or (before.stored.sha256 if before else "") or (stated.etag or "")
+    if _SHA256.fullmatch(known) and sha256 != known:
+        aside = path.with_name(f"{path.name}.refused")
+        path.replace(aside)
+        raise Conflict(
+            f"{row.file} of {row.repository} with sha256 {sha256}",
+            f"sha256 {known}",
+            f"It was set aside as {aside}. Fetch it again; if it is the same, ask its publishers whether it changed.",
+        )
+    stored = StoredFile(file=row.file, sha256=sha256, size=path.stat().st_size)
+    fetched = Fetched(
+        name=row.name,
+        repository=row.repository,
+        revision=stated.commit_hash or "",
+        stored=stored,
+        time=datetime.now(UTC),
+    )
+    write_record(place / "fetched.json", fetched)
+    return fetched
+
+
+def _is_whole(path: Path, fetched: Fetched) -> bool:
+    return path.is_file() and path.stat().st_size == fetched.stored.size
+
+
+def _download(row: PublishedFile, place: Path) -> "tuple[Path, HfFileMetadata]":
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The bases of its error are those of every error of the connection, whichever library makes it.
+    connection = cast(tuple[type[Exception], ...], (OSError, *HfHubHTTPError.__bases__))
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    kind = "dataset" if row.dataset else "model"
+    try:
+        url = hf_hub_url(row.repository, row.file, repo_type=kind, endpoint=endpoint)
+        stated = get_hf_file_metadata(url, endpoint=endpoint)
+        path = hf_hub_download(
+            row.repository,
+            row.file,
+            repo_type=kind,
+            revision=stated.commit_hash,
+            local_dir=place,
+            endpoint=endpoint,
+        )
+    except connection as error:
+        raise _explain(row, place, error) from error
+    return Path(path), stated
+
+
+def _explain(row: PublishedFile, place: Path, error: BaseException) -> VoxelightError:
+    """Say what stands between a person and a file."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RemoteEntryNotFoundError
+
+    command = f"voxelight weights fetch {row.name}"
+    wanted = f"{row.file} of {row.repository}, licence {row.licence}"
+    own = f"voxelight weights convert {row.name} FILE takes a file that you have."
+    if isinstance(error, OfflineModeIsEnabled):
+        return Unavailable("HF_HUB_OFFLINE, which forbids the network", wanted, f"Unset it and run {command}. {own}")
+    if isinstance(error, RemoteEntryNotFoundError):
+        return Unavailable(f"no {row.file} in {row.page}", wanted, f"Look there for its present name. {row.note} {own}")
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if status in (401, 403):
+        return Unavailable(
+            f"{row.repository}, which the hub does not open to you ({status})",
+            wanted,
+            f"Agree to the licence on {row.page}, log in with hf auth login or set HF_TOKEN, then run {command}. {own}",
+        )
+    if status == 404:
+        return Unavailable(f"no repository {row.repository} on the hub", wanted, f"{row.note} {own}".strip())
+    came = sum(part.stat().st_size for part in place.rglob("*.incomplete"))
+    if came:
+        return Unavailable(
+            f"a transfer of {row.name} that stopped after {came} bytes ({type(error).__name__})",
+            wanted,
+            f"Run {command} again: it goes on from there.",
+        )
+    reason = str(status) if status else type(error).__name__
+    return Unavailable(f"no way to the hub ({reason})", wanted, f"With a network, run {command}. {own}")
