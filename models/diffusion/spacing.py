@@ -21,7 +21,7 @@ def align_sigmas(n: int) -> Tensor:
 
     Parameters
     ----------
-    n : 1 to 100
+    n : 1 to 40
 
     Returns
     -------
@@ -32,8 +32,8 @@ def align_sigmas(n: int) -> Tensor:
     BadInput
         The number of steps is out of range.
     """
-    if not 1 <= n <= 100:
-        raise BadInput(f"{n} steps", "1 to 100", "Ask for a number of steps in that range, or take another spacing.")
+    if not 1 <= n <= 40:
+        raise BadInput(f"{n} steps", "1 to 40", "Ask for a number of steps in that range, or take another spacing.")
     table = all_sigmas()
     knots = table[list(_ALIGNED)].log().numpy()
     places = np.linspace(0, len(knots) - 1, n + 1)[:-1]
