@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from transformers import BertTokenizer, GitConfig, GitForCausalLM
 
-from voxelight.models.captioning.vocabulary import END, PAD, START, check_vocabulary
+from voxelight.models.captioning.vocabulary import check_vocabulary
 from voxelight.models.errors import BadInput
 
 
@@ -69,7 +69,7 @@ class TokensAsTheyAre(nn.Module):
         return SimpleNamespace(last_hidden_state=pixel_values[:, 0])
 
 
-class Captioner(GitForCausalLM):  # type: ignore[misc]  # transformers has no types
+class Captioner(GitForCausalLM):  # type: ignore[no-untyped-call]
     """GIT that reads tokens in place of an image.
 
     Keys: GIT's own (``git.embeddings``, ``git.encoder``, ``git.visual_projection``, ``output``), without its vision
@@ -79,13 +79,13 @@ class Captioner(GitForCausalLM):  # type: ignore[misc]  # transformers has no ty
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__(config.git_config())
         self.sizes = config
-        self.git.image_encoder = TokensAsTheyAre()
+        self.git.register_module("image_encoder", TokensAsTheyAre())
         # Not stored in a checkpoint, so a network built without memory would lose it.
         positions = torch.arange(config.positions, device="cpu")[None]
         self.git.embeddings.register_buffer("position_ids", positions, persistent=False)
         self.git.embeddings.register_forward_pre_hook(self._place_words, with_kwargs=True)
         for layer in self.git.encoder.layer:
-            layer.attention.self.image_patch_tokens = config.tokens
+            cast(Any, layer).attention.self.image_patch_tokens = config.tokens
         self.tokenizer: BertTokenizer | None = None
 
     def use_vocabulary(self, vocabulary: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ class Captioner(GitForCausalLM):  # type: ignore[misc]  # transformers has no ty
             The tokens have another shape, the length is below 2 or above the model's, or there is no vocabulary.
         """
         tokenizer = self._check(tokens, max_length)
-        start, end, pad = (tokenizer.convert_tokens_to_ids(entry) for entry in (START, END, PAD))
+        start, end, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
         numbers = self.generate(
             input_ids=torch.full((len(tokens), 1), start, device=tokens.device),
             pixel_values=tokens[:, None].to(self.output.weight.dtype),
@@ -137,13 +137,13 @@ class Captioner(GitForCausalLM):  # type: ignore[misc]  # transformers has no ty
             eos_token_id=end,
             pad_token_id=pad,
         )
-        return cast(list[str], tokenizer.batch_decode(numbers, skip_special_tokens=True))
+        return tokenizer.batch_decode(numbers, skip_special_tokens=True)
 
     def _place_words(self, embeddings: nn.Module, _: object, given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
         """Count positions from the first word; some releases of transformers count the image's tokens too (5.17)."""
         cached = given["cache_length"] if "cache_length" in given else given["past_key_values_length"]
         first = max(cached - self.sizes.tokens, 0)
-        places = embeddings.position_ids[:, first : first + given["input_ids"].shape[1]]
+        places = cast(Tensor, embeddings.position_ids)[:, first : first + given["input_ids"].shape[1]]
         return (), {**given, "position_ids": places}
 
     def _check(self, tokens: Tensor, max_length: int) -> BertTokenizer:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from voxelight.models.errors import BadInput
 
-PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-SPECIAL = (PAD, UNKNOWN, START, END, MASK)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _WORDS = """
 a an the and or of on in at to by for from with without near next over under into onto off out up down around behind
