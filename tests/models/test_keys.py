@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from voxelight.models.diffusion.autoencoder import AutoencoderConfig
 from voxelight.models.diffusion.keys import diffusers_vae_names, rename, unet_names, vae_names
@@ -122,12 +122,11 @@ def test_every_tensor_of_an_sgm_unet_is_named(shared_fixtures):
     if not path.is_file():
         pytest.skip("the folder of fixtures holds no sgm_unet_edm")
     prefix = "w.model.diffusion_model."
-    with safe_open(path, "pt") as file:
-        theirs = {
-            key.removeprefix(prefix): tuple(file.get_slice(key).get_shape())
-            for key in file.keys()
-            if prefix in key  # noqa: SIM118
-        }
+    theirs = {
+        key.removeprefix(prefix): tuple(tensor.shape)
+        for key, tensor in load_file(path).items()
+        if key.startswith(prefix)
+    }
     config = UNetConfig.from_sgm(json.loads(path.with_suffix(".json").read_text())["config"])
     ours = on_meta(config)
     assert {name: tuple(ours[key].shape) for name, key in unet_names(config).items()} == theirs
