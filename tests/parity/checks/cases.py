@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from checks.compare import Figure, Tolerance, compare
 from checks.files import BrokenFixture, Fixture
-from torch import Tensor
 
 
 class Beside(NamedTuple):
@@ -17,7 +16,8 @@ class Beside(NamedTuple):
     expected: Any
 
 
-Found = Tensor | Beside | Any
+Found = Mapping[str, Any]
+"""Name of an output of the file -> what we compute; any other name brings a `Beside`."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Case:
     ----------
     fixture : the file
     name : of the case within the file
-    outputs : tensors of the file that the case must compute, neither fewer nor more
-    compute : returns them; a value under another name brings what it is compared with
+    outputs : tensors of the file that the case must compute
+    compute : returns them, and pairs of other things that must agree
     tolerance : part of the tolerances of the file, where it states several
     later : the system that is not built yet, so that nothing can be compared
-    problem : why the case cannot be run at all
+    problem : why the case cannot be run
     """
 
     fixture: Fixture
     name: str
     outputs: tuple[str, ...] = ()
-    compute: Callable[[], Mapping[str, Found]] | None = None
+    compute: Callable[[], Found] | None = None
     tolerance: str | None = None
     later: str = ""
     problem: str = ""
@@ -51,80 +51,104 @@ class Case:
     def run(self) -> list[Figure]:
         """Return the errors of every output."""
         if self.problem or self.compute is None:
-            raise BrokenFixture(self.problem or f"{self.id} has nothing to compute")
+            raise BrokenFixture(self.problem or f"{self.id} computes nothing")
         found = self.compute()
-        missing = set(self.outputs) - set(found)
+        missing = sorted(set(self.outputs) - set(found))
         if missing:
-            raise BrokenFixture(f"nothing was compared with {sorted(missing)}")
-        tolerance = Tolerance.read(self.fixture.facts, self.tolerance)
+            raise BrokenFixture(f"nothing was compared with {missing}")
+        tolerance = Tolerance.read(self.fixture.fact("tolerance"), self.tolerance)
         return [
             compare((self.fixture.name, name), *self._pair(name, value), tolerance) for name, value in found.items()
         ]
 
-    def _pair(self, name: str, value: Found) -> Beside:
+    def _pair(self, name: str, value: Any) -> Beside:
         return value if isinstance(value, Beside) else Beside(value, self.fixture.given(name))
 
 
-Compute = Callable[[Fixture, re.Match[str]], Found]
-Also = Callable[[Fixture], Mapping[str, Found]]
+Compute = Callable[[Fixture, re.Match[str]], Any]
 
 
-class Kind(NamedTuple):
+class Also(NamedTuple):
+    """A case that computes no output of its own.
+
+    Parameters
+    ----------
+    needs : patterns of tensors, each of which the file must hold for the case to be run
+    compare : returns the pairs that must agree
+    """
+
+    needs: tuple[str, ...]
+    compare: Callable[[Fixture], Found]
+
+    def applies(self, fixture: Fixture) -> bool:
+        """Return whether the file holds what is needed."""
+        return all(any(re.fullmatch(pattern, name) for name in fixture.shapes) for pattern in self.needs)
+
+
+@dataclass(frozen=True)
+class Kind:
     """What is known of one kind of file.
 
     Parameters
     ----------
-    outputs : pattern of an output's name, after `out.` or with `mid.`, and how it is computed
-    also : further cases, each with the pairs that it compares
+    outputs : pattern of an output's name, and how it is computed from the file and the match
+    also : further cases
     known : entries of the configuration that are read, or that change no number
     fixed : entries that must have one value, since nothing else was published
-    tolerance : part of the tolerances by pattern of the output's name
+    tolerance : pattern of an output's name -> part of the tolerances, where the file states several
     """
 
-    outputs: dict[str, Compute]
-    also: dict[str, Also] = {}
+    outputs: Mapping[str, Compute]
+    also: Mapping[str, Also] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
-    fixed: dict[str, Any] = {}
-    tolerance: dict[str, str] = {}
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, fixture: Fixture) -> list[Case]:
-        """Return a case for each group of outputs: `out.a.b` and `out.a.c` are of one group."""
-        groups: dict[str, dict[str, re.Match[str]]] = {}
-        computes: dict[str, Compute] = {}
-        cases = []
+        """Return a case for each group of outputs; `out.a.b` and `out.a.c` are of one group, `a`."""
+        groups: dict[str, list[str]] = {}
+        unknown = []
         for name in list_outputs(fixture):
-            matches = [(match, compute) for p, compute in self.outputs.items() if (match := re.fullmatch(p, name))]
-            if len(matches) != 1:
-                cases.append(Case(fixture, name, problem=f"{name}: {len(matches)} checks compute it; expected one"))
-                continue
-            group = name.removeprefix("out.").split(".")[0] if name.startswith("out.") else name
-            groups.setdefault(group, {})[name], computes[name] = matches[0]
-        for group, names in groups.items():
-            cases.append(
-                Case(fixture, group, tuple(names), self._computing(fixture, names, computes), self._part(names))
-            )
-        for name, also in self.also.items():
-            cases.append(Case(fixture, name, (), lambda also=also: self._checked(fixture, lambda: also(fixture))))
-        if not groups:
-            cases.append(Case(fixture, "outputs", problem="the file holds no output to compare with"))
-        return cases
+            if len(self._checks(name)) == 1:
+                groups.setdefault(_find_group(name), []).append(name)
+            else:
+                problem = f"{len(self._checks(name))} checks compute {name}; expected one"
+                unknown.append(Case(fixture, name, problem=problem))
+        cases = [self._case(fixture, group, names) for group, names in groups.items()]
+        if not cases:
+            unknown.append(Case(fixture, "outputs", problem="the file holds no output that a check knows"))
+        also = [name for name, more in self.also.items() if more.applies(fixture)]
+        return cases + unknown + [Case(fixture, name, (), self._also(fixture, name)) for name in also]
 
-    def _computing(self, fixture, names, computes):
-        return lambda: self._checked(
-            fixture, lambda: {name: computes[name](fixture, match) for name, match in names.items()}
-        )
+    def _case(self, fixture: Fixture, group: str, names: Iterable[str]) -> Case:
+        def compute() -> Found:
+            check_config(fixture.config, self.known, self.fixed)
+            pairs = {name: self._checks(name)[0] for name in names}
+            return {name: check(fixture, match) for name, (match, check) in pairs.items()}
 
-    def _checked(self, fixture: Fixture, compute):
-        check_config(fixture.config, self.known, self.fixed)
-        return compute()
+        parts = {part for pattern, part in self.tolerance.items() for name in names if re.fullmatch(pattern, name)}
+        return Case(fixture, group, tuple(names), compute, *parts)
 
-    def _part(self, names: Iterable[str]) -> str | None:
-        return next((part for p, part in self.tolerance.items() if any(re.fullmatch(p, name) for name in names)), None)
+    def _also(self, fixture: Fixture, name: str) -> Callable[[], Found]:
+        def compute() -> Found:
+            check_config(fixture.config, self.known, self.fixed)
+            return self.also[name].compare(fixture)
+
+        return compute
+
+    def _checks(self, name: str) -> list[tuple[re.Match[str], Compute]]:
+        found = ((re.fullmatch(pattern, name), check) for pattern, check in self.outputs.items())
+        return [(match, check) for match, check in found if match]
+
+
+def _find_group(output: str) -> str:
+    kind, name, *_ = output.split(".")
+    return name if kind == "out" else f"{kind}.{name}"
 
 
 def list_outputs(fixture: Fixture) -> list[str]:
     """Return everything that is neither weight nor input, said to be there or found."""
-    names = dict.fromkeys([*fixture.facts.get("tensors", {}), *fixture.shapes])
+    names = {*fixture.facts.get("tensors", {}), *fixture.shapes}
     return sorted(name for name in names if not name.startswith(("w.", "in.")))
 
 
@@ -133,6 +157,6 @@ def check_config(config: Mapping[str, Any], known: Iterable[str], fixed: Mapping
     unknown = sorted(set(config) - set(known) - set(fixed) - {"released"})
     if unknown:
         raise BrokenFixture(f"the configuration has entries that no check reads: {unknown}")
-    other = {name: config[name] for name, value in fixed.items() if name in config and config[name] != value}
+    other = {name: config[name] for name, value in fixed.items() if config.get(name, value) != value}
     if other:
-        raise BrokenFixture(f"no check knows the options {other}; expected { {name: fixed[name] for name in other} }")
+        raise BrokenFixture(f"no check knows {other}; expected { ({name: fixed[name] for name in other}) }")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from checks.files import BrokenFixture
 
 
 class Disagreement(Exception):
@@ -20,10 +21,12 @@ class Tolerance:
 
     @classmethod
     def read(cls, facts: dict[str, Any], part: str | None = None) -> "Tolerance":
-        """Return the tolerance of a JSON, or of one part of it where it states several."""
-        stated = facts["tolerance"]
-        stated = stated[part] if part else stated
-        return cls(float(stated["atol"]), float(stated["rtol"]))
+        """Return the tolerance that a JSON states, or of one part of it where it states several."""
+        try:
+            stated = facts[part] if part else facts
+            return cls(float(stated["atol"]), float(stated["rtol"]))
+        except KeyError as error:
+            raise BrokenFixture(f"the tolerances {facts} have no entry {error}") from error
 
 
 @dataclass(frozen=True)

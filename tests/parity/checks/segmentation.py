@@ -24,8 +24,7 @@ class SegmentationKind(NamedTuple):
 
     def plan(self, fixture: Fixture) -> list[Case]:
         """Return a case for each case of the file, named in the JSON or by a tensor."""
-        stored = fixture.shapes if "tensors" in fixture.facts else {}
-        names = {*fixture.fact("cases"), *(name.split("/")[0] for name in stored)}
+        names = {*fixture.fact("cases"), *(name.split("/")[0] for name in fixture.shapes)}
         return [self._case(fixture, name) for name in sorted(names)] or [
             Case(fixture, "cases", problem="the file holds no case")
         ]
