@@ -171,6 +171,13 @@ def read_output(stores: Stores, run_id: uuid.UUID, role: str) -> bytes:
         return stores.blobs.read(session.scalars(query).one())
 
 
+def read_outputs(stores: Stores, run_id: uuid.UUID, role: str) -> list[bytes]:
+    """Return the content of the files of a role that a run gave, in the order of their names."""
+    with stores.sessions() as session:
+        named = select(Artifact.blob_sha256).where(Artifact.run_id == run_id, Artifact.role == role)
+        return [stores.blobs.read(sha256) for sha256 in session.scalars(named.order_by(Artifact.name))]
+
+
 def count_runs(session: Session, job: Job) -> None:
     """Bring the counters of a job up to date with its runs."""
     counts: dict[str, int] = dict(

@@ -251,7 +251,7 @@ class Segmentation(_Row, Base):
 
 
 class Reconstruction(_Row, Base):
-    """What was decoded from one subject's responses to one stimulus that the decoder had not seen.
+    """What was decoded from one subject's responses to one stimulus.
 
     `artifact_id` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of
     one stimulus; `retrieved` are the stimuli of the data set whose pictures come next, the closest first.

@@ -107,6 +107,7 @@ def check_options(model: type[Options], options: dict[str, Any]) -> Options:
 PIPELINES = {
     "segment": "voxelight.app.pipelines.segment:PIPELINE",
     "reconstruct": "voxelight.app.pipelines.reconstruct:PIPELINE",
+    "decode": "voxelight.app.pipelines.decode:PIPELINE",
 }
 
 

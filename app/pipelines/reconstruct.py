@@ -1,8 +1,6 @@
 """Reconstruct pictures from betas: one held-out unit, one item; scores and null once all are done."""
 
-import hashlib
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
 from voxelight.app.pipelines.inputs import BetasInput, ask_consent, find_betas, read_seen
+from voxelight.app.pipelines.outputs import PNG, TENSORS, file_stem
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
 from voxelight.models.values import Provenance
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from voxelight.neuro.evaluate.report import ScoreReport
 
 MODEL_VERSION = "1"
-_TENSORS = "application/vnd.safetensors"
 
 
 class ReconstructOptions(BaseModel):
@@ -122,14 +120,14 @@ class OpenReconstruction:
 
     def _reconstruct(self, run: Run) -> Outcome:
         fold = reconstruct_fold(self._betas, self._stimuli, self._folds[run.item_key], self._recipe, self._device)
-        files = [OutputFile("prediction", f"{file_stem(run.item_key)}_prediction.safetensors", _TENSORS, _save(fold))]
+        files = [OutputFile("prediction", f"{file_stem(run.item_key)}_prediction.safetensors", TENSORS, _save(fold))]
         decoded = []
         shown = self._stimuli.select(fold.stimulus_ids).images
         for stimulus, image, own in zip(fold.stimulus_ids.tolist(), fold.images, shown, strict=True):
             stem = file_stem(stimulus)
             decoded.append(Decoded(stimulus, f"{stem}_reconstruction.png"))
-            files.append(OutputFile("reconstruction", decoded[-1].name, "image/png", encode_png(image)))
-            files.append(OutputFile("stimulus", f"{stem}_stimulus.png", "image/png", encode_png(own)))
+            files.append(OutputFile("reconstruction", decoded[-1].name, PNG, encode_png(image)))
+            files.append(OutputFile("stimulus", f"{stem}_stimulus.png", PNG, encode_png(own)))
         provenance = Provenance(
             recipe=self._recipe.name,
             weights_sha256=fold.weights_sha256,
@@ -147,7 +145,7 @@ class OpenReconstruction:
 
         folds = [self._load(run) for run in runs]
         sheet = draw_pairs(self._stimuli, folds, self._betas.simulated)
-        files = (OutputFile("contact_sheet", "contact_sheet.png", "image/png", encode_png(sheet)),)
+        files = (OutputFile("contact_sheet", "contact_sheet.png", PNG, encode_png(sheet)),)
         if len(folds) < len(self._folds):
             return JobOutcome(files)
         report = score_reconstructions(self._betas, self._stimuli, folds, self._recipe)
@@ -220,12 +218,6 @@ def _save_report(report: "ScoreReport", by_stimulus: dict[str, dict[str, float]]
         "notice": DECODING_NOTICE,
     }
     return json.dumps(content, indent=2).encode()
-
-
-def file_stem(name: str) -> str:
-    """Return a name as part of a file name; what a file system may refuse is replaced, and names stay distinct."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:120]
-    return stem if stem == name else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, step_size=4)

@@ -7,7 +7,7 @@ import streamlit as st
 
 from voxelight.app.schemas import JobAnswer, Page
 from voxelight.app.services import Services
-from voxelight.app.ui.marks import mark_simulated, show_status
+from voxelight.app.ui.marks import mark_random, mark_simulated, show_status
 from voxelight.app.ui.problems import show_problem
 from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_count, say_pace, say_time
 from voxelight.models.errors import VoxelightError
@@ -28,6 +28,7 @@ def show_head(job: JobAnswer) -> None:
         show_status(job.status)
         st.markdown(f"**{plain(job.recipe)}** on {plain(job.dataset)}", width="content")
         mark_simulated(job.simulated)
+        mark_random(job.random_weights)
 
 
 def show_progress(job: JobAnswer) -> None:

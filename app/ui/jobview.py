@@ -101,16 +101,18 @@ def _show_conditions(services: Services, job: JobAnswer) -> None:
     for artifact in job.artifacts:
         if artifact.role == "scores":
             report = json.loads(services.results.read(artifact))
-            held_out = f"Held out by {report['unit']}, {report['permutations']} permutations, seed {report['seed']}."
-            st.caption("  \n".join(plain(note) for note in [held_out, *report["notes"]]))
+            notes = list(report["notes"])
+            if "unit" in report:
+                how = f"Held out by {report['unit']}, {report['permutations']} permutations, seed {report['seed']}."
+                notes.insert(0, how)
+            st.caption("  \n".join(map(plain, notes)))
 
 
 def _show_sheet(services: Services, job: JobAnswer) -> None:
     for artifact in job.artifacts:
         if artifact.role == "contact_sheet":
             st.subheader("Contact sheet")
-            if job.kind == "reconstruct":
-                note_decoding()
+            note_decoding(job.random_weights)
             show_picture(services, artifact, alt="Stimuli beside their reconstructions")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from voxelight.app.schemas import DECODING_NOTICE, NOTICE
+from voxelight.app.schemas import DECODING_NOTICE, NOTICE, RANDOM_NOTICE
 from voxelight.app.ui.wording import STATUS_COLOURS
 
 ICON = (
@@ -36,9 +36,15 @@ def mark_simulated(simulated: bool) -> None:
         st.badge("Simulated data", icon=":material/science:", color="violet")
 
 
-def note_decoding() -> None:
+def mark_random(random_weights: bool) -> None:
+    """Say so wherever a network has learnt nothing."""
+    if random_weights:
+        st.badge("Random weights: means nothing", icon=":material/casino:", color="red")
+
+
+def note_decoding(random_weights: bool = False) -> None:
     """Say what a decoded picture is."""
-    st.caption(f":material/info: {DECODING_NOTICE}")
+    st.caption(f":material/info: {RANDOM_NOTICE if random_weights else DECODING_NOTICE}")
 
 
 def show_empty(text: str, page: str = "", label: str = "") -> None:

@@ -1,20 +1,22 @@
 """Ask for a job: a recipe, a data set, which scans, with what seed and options."""
 
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from voxelight.app.schemas import DatasetAnswer, JobRequest, RecipeAnswer, ScanAnswer
 from voxelight.app.services import Services
-from voxelight.app.ui.marks import mark_simulated
+from voxelight.app.ui.marks import mark_random, mark_simulated
 from voxelight.app.ui.problems import build, show_problem
-from voxelight.app.ui.wording import KINDS, plain, say_hash
+from voxelight.app.ui.wording import DECODING, KINDS, PRESETS, STOPS, plain, say_hash, say_weights
 from voxelight.models.errors import VoxelightError
+from voxelight.neuro.profiles.options import DType, GenerationOptions
 
 # What a recipe of a kind takes from a data set, and which of it a person picks by hand.
-TAKEN = {"segment": ("volume",), "reconstruct": ("betas", "series", "volume", "events", "picture")}
-PICKED = {"segment": ("volume",), "reconstruct": ("betas", "series", "volume", "events")}
+_RESPONSES = ("betas", "series", "volume", "events")
+TAKEN = {"segment": ("volume",), "reconstruct": (*_RESPONSES, "picture"), "decode": (*_RESPONSES, "picture")}
+PICKED = {"segment": ("volume",), "reconstruct": _RESPONSES, "decode": _RESPONSES}
 QUEUES = {None: "GPU where there is one, else CPU", "cpu": "CPU", "gpu": "GPU"}
 _LISTED = 500
 
@@ -45,11 +47,11 @@ def show_form(services: Services) -> None:
 
 
 def _show_recipe(recipe: RecipeAnswer) -> None:
+    mark_random(recipe.random_weights)
     st.markdown(plain(recipe.summary))
+    weights = say_hash(recipe.weights_sha256) if recipe.weights_sha256 else say_weights(recipe)
     licence = f" · licence {plain(recipe.licence)}" if recipe.licence else ""
-    st.caption(
-        f"{KINDS[recipe.kind]} · model {plain(recipe.model)} · weights {say_hash(recipe.weights_sha256)}{licence}"
-    )
+    st.caption(f"{KINDS[recipe.kind]} · model {plain(recipe.model)} · weights {weights}{licence}")
 
 
 def _list_scans(services: Services, dataset: DatasetAnswer, recipe: RecipeAnswer) -> list[ScanAnswer]:
@@ -70,7 +72,7 @@ def _show_holdings(dataset: DatasetAnswer, recipe: RecipeAnswer, scans: list[Sca
     with st.container(horizontal=True, vertical_alignment="center"):
         mark_simulated(dataset.simulated)
         st.caption(f"Fits this recipe: {found}." if found else "Holds no file that fits this recipe.")
-    if recipe.kind == "reconstruct" and (dataset.consent == "none" or not dataset.purpose.strip()):
+    if recipe.kind in DECODING and (dataset.consent == "none" or not dataset.purpose.strip()):
         st.warning(
             "This data set names no consent or no purpose, so it can't be decoded. Add both under Consent and purpose "
             "on the page Upload.",
@@ -105,19 +107,43 @@ def _ask_options(recipe: RecipeAnswer, scans: list[ScanAnswer]) -> dict[str, Any
         seed = st.number_input("Seed", min_value=0, value=0, step=1, key="seed", help="The same seed, the same result.")
         queue = st.selectbox("Queue", list(QUEUES), format_func=QUEUES.__getitem__, key="queue")
         if recipe.kind == "reconstruct":
-            permutations = st.number_input(
-                "Permutations of the null",
-                min_value=0,
-                value=None,
-                step=100,
-                placeholder="As the recipe says",
-                key="permutations",
-                help="Draws of the null, B in p = (1 + b) / (1 + B).",
-            )
-            options = {} if permutations is None else {"permutations": int(permutations)}
-    if recipe.kind == "reconstruct":
+            options = _ask_permutations()
+        elif recipe.kind == "decode":
+            options = _ask_generation()
+    if recipe.kind in DECODING:
         options |= _ask_mask(scans)
     return {"seed": int(seed), "queue": queue, "options": options}
+
+
+def _ask_permutations() -> dict[str, Any]:
+    permutations = st.number_input(
+        "Permutations of the null",
+        min_value=0,
+        value=None,
+        step=100,
+        placeholder="As the recipe says",
+        key="permutations",
+        help="Draws of the null, B in p = (1 + b) / (1 + B).",
+    )
+    return {} if permutations is None else {"permutations": int(permutations)}
+
+
+def _ask_generation() -> dict[str, Any]:
+    """Ask how far to decode, how often and how carefully; what is left alone is not sent."""
+    default = GenerationOptions()
+    asked = {
+        "stop": st.selectbox("Decode up to", list(STOPS), list(STOPS).index("refined"), STOPS.__getitem__, key="stop"),
+        "samples": int(st.number_input("Samples of each stimulus", 1, 16, 1, key="samples")),
+        "preset": st.selectbox(
+            "Sampling",
+            list(PRESETS),
+            format_func=PRESETS.__getitem__,
+            key="preset",
+            help="Fast takes fewer steps; its pictures differ from those of the published sampling.",
+        ),
+        "dtype": st.selectbox("Precision", list(get_args(DType)), key="dtype"),
+    }
+    return {name: value for name, value in asked.items() if value != getattr(default, name)}
 
 
 def _ask_mask(scans: list[ScanAnswer]) -> dict[str, str]:

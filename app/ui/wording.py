@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from voxelight.app.schemas import JobAnswer, MetricAnswer
+from voxelight.app.schemas import JobAnswer, MetricAnswer, RecipeAnswer
 
 STATUS_COLOURS = {
     "queued": "gray",
@@ -23,7 +23,17 @@ KINDS = {
     "picture": "Picture",
     "segment": "Segmentation",
     "reconstruct": "Reconstruction",
+    "decode": "Decoding",
 }
+DECODING = ("reconstruct", "decode")
+STOPS = {
+    "tokens": "CLIP tokens",
+    "caption": "Caption",
+    "unrefined": "Caption and unrefined picture",
+    "refined": "Caption and refined picture",
+}
+PRESETS = {"published": "As published", "fast": "Fast"}
+KIND_COLOURS = {"segment": "blue", "reconstruct": "violet", "decode": "green"}
 CONSENTS = {
     "none": "None: not to be decoded",
     "given": "Given by the people who were scanned",
@@ -86,6 +96,15 @@ def say_count(job: JobAnswer) -> str:
 def say_hash(sha256: str) -> str:
     """Return the first digits of a hash."""
     return sha256[:_SHORT_HASH] if sha256 else "fitted in every run"
+
+
+def say_weights(recipe: RecipeAnswer) -> str:
+    """Return the hash of the weights of a recipe, or where they come from."""
+    if recipe.weights_sha256:
+        return recipe.weights_sha256
+    if recipe.kind == "decode":
+        return "random, nothing was learnt" if recipe.random_weights else "published, to be fetched once"
+    return "fitted anew in every run"
 
 
 def say_number(value: float | None) -> str:

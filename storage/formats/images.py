@@ -141,6 +141,12 @@ def encode_png(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
+def decode_png(content: bytes) -> NDArray[np.float32]:
+    """Return a picture that `encode_png` encoded: array (row, column, 1 or 3), float32 in [0, 1]."""
+    with Image.open(BytesIO(content), formats=("PNG",)) as picture:
+        return _as_array(picture, "a stored picture")
+
+
 def write_png(path: Path, array: NDArray[Any]) -> None:
     """Write a picture as `encode_png` does, in one step.
 

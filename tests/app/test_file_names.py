@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelight.app.pipelines.reconstruct import file_stem
+from voxelight.app.pipelines.outputs import file_stem
 from voxelight.storage.formats.names import safe_name
 
 

@@ -3,9 +3,10 @@
 import streamlit as st
 
 from voxelight.app.schemas import NOTICE, RecipeAnswer
+from voxelight.app.ui.marks import mark_random
 from voxelight.app.ui.modelcards import read_card
 from voxelight.app.ui.problems import problems_shown
-from voxelight.app.ui.wording import KINDS, plain, say_hash, say_time
+from voxelight.app.ui.wording import KIND_COLOURS, KINDS, plain, say_hash, say_time, say_weights
 from voxelight.app.web import current_services
 
 
@@ -14,9 +15,10 @@ def show_recipe(recipe: RecipeAnswer) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.subheader(plain(recipe.title), anchor=False, width="content")
-            st.badge(KINDS[recipe.kind], color="blue" if recipe.kind == "segment" else "violet")
+            st.badge(KINDS[recipe.kind], color=KIND_COLOURS[recipe.kind])
+            mark_random(recipe.random_weights)
         st.markdown(plain(recipe.summary))
-        weights = f"`{recipe.weights_sha256}`" if recipe.weights_sha256 else "fitted anew in every run"
+        weights = f"`{recipe.weights_sha256}`" if recipe.weights_sha256 else say_weights(recipe)
         licence = f" · licence {plain(recipe.licence)}" if recipe.licence else ""
         st.markdown(f"Recipe `{recipe.name}` · model `{recipe.model}`{licence}  \nWeights (sha256): {weights}")
         card = read_card(recipe.model)
@@ -40,7 +42,7 @@ with problems_shown():
                 "Model": model.name,
                 "Version": model.version,
                 "Task": model.task,
-                "Weights": say_hash(model.weights_sha256),
+                "Weights": "random" if model.config.get("random_weights") else say_hash(model.weights_sha256),
                 "Licence": model.licence or "not stated",
                 "First used": say_time(model.created_at),
             }

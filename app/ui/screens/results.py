@@ -2,11 +2,11 @@
 
 import uuid
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
-from voxelight.app.schemas import ResultQuery
+from voxelight.app.schemas import JobKind, ResultQuery
 from voxelight.app.services import Services
 from voxelight.app.ui.gallery import show_gallery
 from voxelight.app.ui.marks import show_empty
@@ -30,7 +30,7 @@ def ask_filter(services: Services) -> ResultQuery:
     with columns[2]:
         model = choose("Model", "model", models)
     with columns[3]:
-        kind = choose("Kind", "kind", ["segment", "reconstruct"])
+        kind = choose("Kind", "kind", list(get_args(JobKind)))
     with columns[4]:
         first = st.date_input("From", value=None, key="from", bind="query-params", format="YYYY-MM-DD")
     with columns[5]:
