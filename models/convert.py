@@ -1,9 +1,7 @@
 """Published checkpoints to the parts of a profile: once, whole or not at all, in flat memory."""
 
-import fcntl
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from voxelight.models.records import (
     Manifest,
     PartRecord,
     StoredFile,
+    alone,
     fetched_folder,
     find_fetched,
     find_manifest,
@@ -109,7 +108,7 @@ def convert(
     _check(row, paths, options)
     rows = [row, *map(find_published, row.needs)]
     accepted = tuple(require_acceptance(folder, needed) for needed in rows)
-    with _alone(folder, row.name):
+    with alone(folder, row.name, "being converted"):
         before = find_manifest(folder, row.name)
         if before is not None:
             return _same(before, folder, options)
@@ -252,17 +251,3 @@ def _same(before: Manifest, folder: Path, options: ConvertOptions) -> Manifest:
             f"Use it as it is, or remove the folder {folder / before.name} and convert again.",
         )
     return before
-
-
-@contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes from converting the same weights; a process that dies lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                f"{name} being converted by another process", "one at a time", "Wait until it is done."
-            ) from None
-        yield

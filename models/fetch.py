@@ -1,5 +1,6 @@
 """Fetch published weights from the Hugging Face hub, going on where an earlier attempt stopped."""
 
+import hashlib
 import os
 import re
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from voxelight.models.published import PublishedFile
 from voxelight.models.records import (
     Fetched,
     StoredFile,
+    alone,
     fetched_folder,
     find_fetched,
     hash_file,
@@ -46,13 +48,17 @@ def fetch(row: PublishedFile, folder: Path) -> Fetched:
     Unavailable
         There is no way to the hub, it does not give the file, or the transfer stopped; what came so far is kept.
     Conflict
-        What came has another hash; it is set aside.
+        What came has another hash and is set aside, or another process is fetching it.
     """
     require_acceptance(folder, row)
-    before = find_fetched(folder, row.name)
-    place = fetched_folder(folder, row.name)
-    if before is not None and _is_whole(place / before.stored.file, before):
-        return before
+    with alone(folder, f"fetched-{row.name}", "being fetched"):
+        before = find_fetched(folder, row.name)
+        if before is not None and _is_whole(fetched_folder(folder, row.name) / before.stored.file, before):
+            return before
+        return _fetch(row, fetched_folder(folder, row.name), before)
+
+
+def _fetch(row: PublishedFile, place: Path, before: Fetched | None) -> Fetched:
     path, stated = _download(row, place)
     sha256 = hash_file(path)
     known = row.sha256 or (before.stored.sha256 if before else "") or (stated.etag or "")
@@ -81,28 +87,42 @@ def _is_whole(path: Path, fetched: Fetched) -> bool:
 
 
 def _download(row: PublishedFile, place: Path) -> "tuple[Path, HfFileMetadata]":
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
     # The bases of its error are those of every error of the connection, whichever library makes it.
     connection = cast(tuple[type[Exception], ...], (OSError, *HfHubHTTPError.__bases__))
-
     endpoint = os.environ.get("HF_ENDPOINT") or None
     kind = "dataset" if row.dataset else "model"
     try:
         url = hf_hub_url(row.repository, row.file, repo_type=kind, endpoint=endpoint)
         stated = get_hf_file_metadata(url, endpoint=endpoint)
-        path = hf_hub_download(
-            row.repository,
-            row.file,
-            repo_type=kind,
-            revision=stated.commit_hash,
-            local_dir=place,
-            endpoint=endpoint,
-        )
+        url = hf_hub_url(row.repository, row.file, repo_type=kind, endpoint=endpoint, revision=stated.commit_hash)
+        return _transfer(url, place / row.file, stated), stated
     except connection as error:
         raise _explain(row, place, error) from error
-    return Path(path), stated
+
+
+def _transfer(url: str, path: Path, stated: "HfFileMetadata") -> Path:
+    """Transfer a file into one that ends in ``.part``, from where an earlier process left it.
+
+    `hf_hub_download` starts anew after a process ended, and these files have tens of gigabytes.
+    """
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    version = hashlib.sha256(str(stated.etag).encode()).hexdigest()[:12]
+    part = path.with_name(f"{path.name}.{version}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    for stale in set(part.parent.glob(f"{path.name}.*.part")) - {part}:
+        stale.unlink()
+    with part.open("ab") as file:
+        if stated.size is not None and file.tell() > stated.size:
+            file.truncate(0)
+        # A compressed answer could not be taken up in its middle.
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+        http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=stated.size)
+    return part.replace(path)
 
 
 def _explain(row: PublishedFile, place: Path, error: BaseException) -> VoxelightError:
@@ -125,7 +145,7 @@ def _explain(row: PublishedFile, place: Path, error: BaseException) -> Voxelight
         )
     if status == 404:
         return Unavailable(f"no repository {row.repository} on the hub", wanted, f"{row.note} {own}".strip())
-    came = sum(part.stat().st_size for part in place.rglob("*.incomplete"))
+    came = sum(part.stat().st_size for part in place.rglob("*.part"))
     if came:
         return Unavailable(
             f"a transfer of {row.name} that stopped after {came} bytes ({type(error).__name__})",

@@ -3,9 +3,11 @@
 ``accepted/NAME.json``, ``fetched/NAME/fetched.json`` beside the file, and ``NAME/manifest.json`` beside the parts.
 """
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -154,6 +156,24 @@ def write_record(path: Path, record: Record) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+@contextmanager
+def alone(folder: Path, name: str, doing: str) -> Iterator[None]:
+    """Keep other processes from the same work while the block runs; a process that dies lets go.
+
+    Raises
+    ------
+    Conflict
+        Another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"{name} {doing} by another process", "one at a time", "Wait until it is done.") from None
+        yield
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
