@@ -89,6 +89,15 @@ def test_captions_are_those_of_stock_git_whose_vision_encoder_gave_the_tokens(
     assert len(set(captions)) > 1
 
 
+@torch.no_grad()
+def test_logits_and_loss_of_a_given_text_are_those_of_stock_git(stock, captioner, images, tokens):
+    words = torch.randint(5, len(VOCABULARY), (len(images), 7), generator=torch.Generator().manual_seed(2))
+    ours = captioner(input_ids=words, pixel_values=tokens[:, None], labels=words)
+    theirs = stock(input_ids=words, pixel_values=images, labels=words)
+    torch.testing.assert_close(ours.logits, theirs.logits)
+    torch.testing.assert_close(ours.loss, theirs.loss)
+
+
 def test_captions_of_a_batch_are_those_of_each_image_whenever_each_ends(captioner, tokens):
     together = captioner.caption(tokens)
     assert together == [captioner.caption(one[None])[0] for one in tokens]
