@@ -137,7 +137,7 @@ class Captioner(GitForCausalLM):  # type: ignore[no-untyped-call]
             eos_token_id=end,
             pad_token_id=pad,
         )
-        return tokenizer.batch_decode(numbers, skip_special_tokens=True)
+        return spell(tokenizer, numbers)
 
     def _place_words(self, embeddings: nn.Module, _: object, given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
         """Count positions from the first word; some releases of transformers count the image's tokens too (5.17)."""
@@ -160,3 +160,20 @@ class Captioner(GitForCausalLM):  # type: ignore[no-untyped-call]
         if self.tokenizer is None:
             raise BadInput("a caption model without a vocabulary", "one", "Call use_vocabulary first.")
         return self.tokenizer
+
+
+def spell(tokenizer: BertTokenizer, numbers: Tensor) -> list[str]:
+    """Return the texts that rows of vocabulary numbers stand for, as transformers 4 wrote them.
+
+    Parameters
+    ----------
+    tokenizer : knows the vocabulary
+    numbers : int64 tensor (b, entry)
+
+    Returns
+    -------
+    list of str
+        Without special entries, and without spaces before a point or around an apostrophe.
+    """
+    texts: list[str] = tokenizer.batch_decode(numbers, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+    return texts

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from transformers import BertTokenizer, GitConfig, GitForCausalLM
 
 from voxelight.models.captioning.converter import ConverterConfig
-from voxelight.models.captioning.git import Captioner, CaptionerConfig
+from voxelight.models.captioning.git import Captioner, CaptionerConfig, spell
 from voxelight.models.captioning.vocabulary import small_vocabulary
 from voxelight.models.errors import BadInput
 
@@ -77,7 +77,7 @@ def caption_by_stock(stock: GitForCausalLM, images: torch.Tensor, max_length: in
     # Without its cache: some releases place cached words wrongly.
     numbers = stock.generate(pixel_values=images, max_length=max_length, use_cache=False)
     tokenizer = BertTokenizer(vocab={entry: number for number, entry in enumerate(VOCABULARY)})
-    return tokenizer.batch_decode(numbers, skip_special_tokens=True)
+    return tokenizer.batch_decode(numbers, skip_special_tokens=True, clean_up_tokenization_spaces=True)
 
 
 @pytest.mark.parametrize("max_length", [20, 5])
@@ -147,6 +147,13 @@ def test_the_small_vocabulary_spells_what_it_does_not_list():
     assert tokenizer.unk_token_id not in numbers
     assert tokenizer.decode(numbers, skip_special_tokens=True) == text
     assert len(VOCABULARY) == len(set(VOCABULARY)) == 512
+
+
+def test_captions_are_spelled_without_special_entries_and_loose_punctuation():
+    tokenizer = BertTokenizer(vocab={entry: number for number, entry in enumerate(VOCABULARY)})
+    texts = ["a man's dogs, two of them.", "isn't that a cat?"]
+    numbers = tokenizer(texts, padding=True, return_tensors="pt").input_ids
+    assert spell(tokenizer, numbers) == texts
 
 
 @pytest.mark.parametrize(
