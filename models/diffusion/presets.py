@@ -19,6 +19,7 @@ class SamplingPreset(BaseModel):
     skip : steps left out at its start, where latents are refined and not made
     guidance : scale of classifier-free guidance
     interval : (low, high), guided where ``low < sigma <= high``; everywhere without one
+    cache_every : steps from one full evaluation of the UNet to the next, deep features being reused between; 1 for none
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class SamplingPreset(BaseModel):
     skip: NonNegativeInt = 0
     guidance: float = Field(5.0, ge=0)
     interval: tuple[float, float] | None = None
+    cache_every: PositiveInt = 1
 
     @model_validator(mode="after")
     def _leaves_steps(self) -> Self:
@@ -43,7 +45,7 @@ class SamplingPreset(BaseModel):
         return SPACINGS[self.spacing](self.steps)[self.skip :]
 
     def evaluations(self) -> int:
-        """Return how often the network sees each image; a guided step counts twice."""
+        """Return how often the network sees each image; a guided step counts twice, one that reuses features whole."""
         from voxelight.models.diffusion.samplers import is_guided
 
         return sum(1 + is_guided(sigma, self.guidance, self.interval) for sigma in self.sigmas()[:-1].tolist())

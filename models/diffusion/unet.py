@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from voxelight.models.diffusion.schedules import all_sigmas, edm_timesteps
+from voxelight.models.diffusion.step_cache import StepCache
 from voxelight.models.errors import BadInput
 
 GROUPS = 32
@@ -152,10 +153,11 @@ class EpsDenoiser:
     Parameters
     ----------
     unet : what `UNetConfig.build` returns, or a module that is called alike
+    cache_every : steps from one full evaluation to the next, see `StepCache`; for one run of a sampler only
     """
 
-    def __init__(self, unet: nn.Module) -> None:
-        self._unet = unet
+    def __init__(self, unet: nn.Module, cache_every: int = 1) -> None:
+        self._unet = unet if cache_every == 1 else StepCache(unet, cache_every)
         self._dtype = next(unet.parameters()).dtype
         self._sigmas = all_sigmas()
 

@@ -1,0 +1,107 @@
+"""Reuse of deep features between steps."""
+
+import pytest
+import torch
+from torch import nn
+
+from voxelight.models.diffusion.samplers import Guided, sample_euler
+from voxelight.models.diffusion.schedules import edm_sigmas
+from voxelight.models.diffusion.step_cache import StepCache
+from voxelight.models.diffusion.unet import EpsDenoiser, UNetConfig
+from voxelight.models.errors import BadInput
+
+SMALL = {"head_dim": 32, "context_dim": 8, "vector_dim": 16}
+CONFIGS = {
+    "three levels": UNetConfig(channels=(32, 64, 64), depth=(1, 1, 2), layers=2, **SMALL),
+    "two levels": UNetConfig(channels=(32, 64), depth=(1, 1), layers=1, attention=(False, True), **SMALL),
+    "a level without attention": UNetConfig(
+        channels=(32, 32, 64), depth=(1, 1, 1), layers=1, attention=(False, False, True), **SMALL
+    ),
+}
+
+
+def build(name: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return CONFIGS[name].build().eval().requires_grad_(False)
+
+
+def draw_inputs(batch: int = 2, h: int = 16, w: int = 16) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "x": torch.randn(batch, 4, h, w, generator=generator),
+        "timesteps": torch.randint(1000, (batch,), generator=generator),
+        "encoder_hidden_states": torch.randn(batch, 5, 8, generator=generator),
+        "class_labels": torch.randn(batch, 16, generator=generator),
+    }
+
+
+def count_deep(unet: nn.Module) -> list[int]:
+    """Return a list that grows by one entry, the batch, whenever the deepest level runs."""
+    runs = []
+    unet.mid_block.register_forward_hook(lambda module, given, out: runs.append(len(out)))
+    return runs
+
+
+def condition(denoiser: EpsDenoiser, inputs: dict[str, torch.Tensor]) -> Guided:
+    """Return the denoiser under the conditions of the inputs, without guidance."""
+    context, vector = inputs["encoder_hidden_states"], inputs["class_labels"]
+    return Guided(denoiser, context, vector, context, vector, 1.0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (18, 13)], ids=["even", "odd"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_full_evaluation_is_that_of_the_unet(name: str, size: tuple[int, int]):
+    unet, inputs = build(name), draw_inputs(2, *size)
+    expected = unet(inputs["x"], *list(inputs.values())[1:3], class_labels=inputs["class_labels"]).sample
+    assert torch.equal(StepCache(unet, 2)(**inputs)[0], expected)
+
+
+def test_a_step_between_reuses_what_is_deep_and_computes_what_is_shallow():
+    unet, inputs = build("three levels"), draw_inputs()
+    runs = count_deep(unet)
+    cached = StepCache(unet, 2)
+    (first,) = cached(**inputs)
+    (again,) = cached(**inputs)
+    assert torch.equal(first, again)
+    cached = StepCache(unet, 2)
+    cached(**inputs)
+    (moved,) = cached(**inputs | {"x": inputs["x"] + 0.1})
+    assert not torch.equal(moved, first)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize(("every", "full"), [(1, 7), (2, 4), (3, 3), (10, 1)])
+def test_every_so_many_steps_are_full(every: int, full: int):
+    unet = build("two levels")
+    runs = count_deep(unet)
+    sample_euler(condition(EpsDenoiser(unet, every), draw_inputs(1)), torch.ones(1, 4, 8, 8), edm_sigmas(7))
+    assert len(runs) == full
+
+
+def test_where_guidance_ends_the_step_is_full():
+    unet = build("two levels")
+    runs = count_deep(unet)
+    inputs = draw_inputs(1)
+    context, vector = inputs["encoder_hidden_states"], inputs["class_labels"]
+    guided = Guided(EpsDenoiser(unet, 4), context, vector, -context, vector, 5.0, (1.0, 20.0))
+    sample_euler(guided, inputs["x"], torch.tensor([10.0, 5.0, 2.0, 0.5, 0.2, 0.0]))
+    assert runs == [2, 1]
+
+
+def test_the_smaller_the_steps_the_less_is_lost():
+    unet, inputs = build("two levels"), draw_inputs()
+    lost = []
+    for steps in (8, 64):
+        exact, cached = (
+            sample_euler(condition(EpsDenoiser(unet, every), inputs), 14.6 * inputs["x"], edm_sigmas(steps))
+            for every in (1, 2)
+        )
+        lost.append(float((cached - exact).norm() / exact.norm()))
+    assert 0 < lost[1] < 0.5 * lost[0]
+
+
+def test_a_unet_whose_finest_level_attends_is_refused():
+    config = UNetConfig(channels=(32, 64), depth=(1, 1), layers=1, attention=(True, True), **SMALL)
+    with pytest.raises(BadInput, match="finest level attends"):
+        EpsDenoiser(config.build(), cache_every=2)
