@@ -1,6 +1,7 @@
 """Tokens to words: the converter and the caption model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ def caption_tokens(networks: Networks, tokens: Tensor) -> Sequence[str]:
     -------
     one caption an image, special tokens left out; the same whatever the batch
     """
-    with torch.inference_mode(), networks.on_device("converter", "captioner"):
+    with networks.on_device("converter", "captioner"), torch.inference_mode():
+        captioner: Any = networks.parts["captioner"]
         converted = networks.parts["converter"](networks.place(tokens))
-        captions: list[str] = networks.parts["captioner"].caption(converted, max_length=MAX_LENGTH)
+        captions: list[str] = captioner.caption(converted, max_length=MAX_LENGTH)
     return captions

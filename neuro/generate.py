@@ -161,9 +161,10 @@ def generate(run: Run, entries: Sequence[Arrays], known: Sequence[Arrays | None]
 
 def _caption(run: Run, tokens: Tensor, progress: Progress) -> list[str]:
     captions: list[str] = []
-    for some in run.batches(range(len(tokens))):
-        progress.check()
-        captions += caption_tokens(run.networks, tokens[some])
+    with run.networks.on_device("converter", "captioner"):
+        for some in run.batches(range(len(tokens))):
+            progress.check()
+            captions += caption_tokens(run.networks, tokens[some])
     return captions
 
 

@@ -1,21 +1,27 @@
 """Which networks stay on the card, and how many images go through them at once."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
 from voxelight.models.errors import Unavailable
-from voxelight.neuro.profiles import GenerationOptions, Part, Profile
+from voxelight.neuro.profiles import PARTS_OF_STAGE, GenerationOptions, Part, Profile
 
 GIB = 1 << 30
 BATCHES = (16, 8, 4, 2, 1)
-CPU_BATCH = 4
+CPU_BATCHES = (4, 2, 1)
+# A larger batch than this gains less than moving parts costs.
+WORTH_MOVING = 8
 # Context of the driver, workspaces of the libraries and what the allocator loses between blocks.
 RESERVE_GIB = 1.5
-# Largest first: a part is moved out only while it rests, and costs its own size in transfers once a call.
-OFFLOAD_ORDER = ("text", "decoder", "refiner", "unclip", "captioner", "refiner_autoencoder", "blurry", "autoencoder")
+# What works least first: a part is moved out only while it rests, and costs its own size in transfers once a call.
+OFFLOAD_ORDER = (
+    *("text", "decoder", "refiner", "unclip", "image_encoder", "captioner"),
+    *("refiner_autoencoder", "blurry", "autoencoder"),
+)
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -35,12 +41,16 @@ class MemoryPlan:
     batch: int
     offloaded: frozenset[str]
     sliced_decode: bool
-    autoencoder_dtype: str
-    need_gib: float
+    autoencoder_dtype: str = "float32"
+    need_gib: float = 0.0
 
 
 def plan_memory(
-    available_gib: float, profile: Profile, options: GenerationOptions, can_offload: bool = True
+    available_gib: float,
+    profile: Profile,
+    options: GenerationOptions,
+    can_offload: bool = True,
+    parts: Collection[str] | None = None,
 ) -> MemoryPlan:
     """Return the plan with the largest batch that fits, and of those the one that moves the fewest parts.
 
@@ -52,28 +62,36 @@ def plan_memory(
     profile : Profile
     options : GenerationOptions
     can_offload : whether parts may rest elsewhere; not so where the device is the CPU itself
+    parts : what is loaded, where that is not what the options need
 
     Raises
     ------
     Unavailable
         Nothing fits; the message says what would.
     """
-    batches = BATCHES if options.batch is None else (options.batch,)
-    for batch in batches if can_offload or options.batch else (CPU_BATCH, 2, 1):
-        for offloaded in _offloads(options) if can_offload else [frozenset[str]()]:
-            if batch > 8 and offloaded and options.batch is None:
-                break  # twice the batch gains less than the transfers cost
+    loaded = tuple(options.parts if parts is None else parts)
+    if options.batch is not None:
+        batches: tuple[int, ...] = (options.batch,)
+    else:
+        batches = BATCHES if can_offload else CPU_BATCHES
+    for batch in batches:
+        for offloaded in _offloads(loaded, can_offload):
+            if batch > WORTH_MOVING and offloaded and options.batch is None:
+                break
             for sliced in (False, True):
-                plan = _plan(profile, options, batch, offloaded, sliced)
+                plan = _plan(profile, options, loaded, MemoryPlan(batch, offloaded, sliced))
                 if plan.need_gib <= available_gib:
                     return plan
-    raise _too_little(available_gib, profile, options, can_offload)
+    raise _too_little(available_gib, profile, options, can_offload, loaded)
 
 
-def find_need_gib(profile: Profile, options: GenerationOptions, can_offload: bool = True) -> float:
-    """Return the least memory in GiB that a run can do with, everything offloaded and images one by one."""
-    offloaded = _offloads(options)[-1] if can_offload else frozenset[str]()
-    return _plan(profile, options, options.batch or 1, offloaded, True).need_gib
+def find_need_gib(
+    profile: Profile, options: GenerationOptions, can_offload: bool = True, parts: Collection[str] | None = None
+) -> float:
+    """Return the least memory in GiB that a run can do with: images one by one, and all parts offloaded that can be."""
+    loaded = tuple(options.parts if parts is None else parts)
+    least = MemoryPlan(options.batch or 1, _offloads(loaded, can_offload)[-1], True)
+    return _plan(profile, options, loaded, least).need_gib
 
 
 @lru_cache
@@ -118,50 +136,49 @@ DECODER_MAPS = 80
 OTHER_NUMBERS = 16 << 20
 
 
-def _plan(
-    profile: Profile, options: GenerationOptions, batch: int, offloaded: frozenset[str], sliced: bool
-) -> MemoryPlan:
+def _plan(profile: Profile, options: GenerationOptions, parts: tuple[str, ...], plan: MemoryPlan) -> MemoryPlan:
+    """Return the plan with the dtype of its autoencoders and its need."""
     autoencoder_dtype = find_autoencoder_dtype(options.dtype)
     staying, visiting = 0.0, 0.0
-    for part in options.parts:
+    for part in parts:
         if part == "refiner_text":
             continue  # it says one sentence while the weights are loaded, and is let go
         is_autoencoder = profile.parts[part].network == "autoencoder"
         dtype = autoencoder_dtype if is_autoencoder else options.dtype
         weights = count_parameters(profile.parts[part]) * BYTES[dtype] / GIB
-        at_once = 1 if sliced and is_autoencoder else batch
-        visit = at_once * estimate_activations(profile, part, dtype)
-        if part in offloaded:
-            visit += weights
-        else:
-            staying += weights
-        visiting = max(visiting, visit)
-    return MemoryPlan(batch, offloaded, sliced, autoencoder_dtype, RESERVE_GIB + staying + visiting)
+        at_once = 1 if plan.sliced_decode and is_autoencoder else plan.batch
+        working = at_once * estimate_activations(profile, part, dtype)
+        moves = part in plan.offloaded
+        staying += 0 if moves else weights
+        visiting = max(visiting, working + (weights if moves else 0))
+    return replace(plan, autoencoder_dtype=autoencoder_dtype, need_gib=RESERVE_GIB + staying + visiting)
 
 
-def _offloads(options: GenerationOptions) -> list[frozenset[str]]:
-    movable = [part for part in OFFLOAD_ORDER if part in options.parts]
+def _offloads(parts: tuple[str, ...], can_offload: bool) -> list[frozenset[str]]:
+    movable = [part for part in OFFLOAD_ORDER if part in parts and can_offload]
     return [frozenset(movable[:count]) for count in range(len(movable) + 1)]
 
 
-def _too_little(available_gib: float, profile: Profile, options: GenerationOptions, can_offload: bool) -> Unavailable:
+def _too_little(
+    available_gib: float, profile: Profile, options: GenerationOptions, can_offload: bool, parts: tuple[str, ...]
+) -> Unavailable:
     smaller: list[tuple[str, GenerationOptions]] = []
     if options.batch is not None:
         smaller.append(("Leave the batch to the plan", options.model_copy(update={"batch": None})))
     if options.dtype != "bfloat16":
         smaller.append(("Use dtype bfloat16", options.model_copy(update={"batch": None, "dtype": "bfloat16"})))
-    for stop in ("unrefined", "caption", "tokens"):
-        stopped = options.model_copy(update={"batch": None, "dtype": "bfloat16", "stop": stop})
-        if options.reaches(stopped.stop) and options.stop != stop:
-            smaller.append((f"Use dtype bfloat16 and stop at {stop}", stopped))
+    for stop in reversed(PARTS_OF_STAGE):
+        fewer = options.model_copy(update={"batch": None, "dtype": "bfloat16", "stop": stop})
+        if options.reaches(stop) and stop != options.stop:
+            smaller.append((f"Use dtype bfloat16 and stop at {stop}", fewer))
+    wanted = find_need_gib(profile, options, can_offload, parts)
     fitting = [
         f"{text}: that needs {need:.1f} GiB."
         for text, fewer in smaller
-        if (need := find_need_gib(profile, fewer, can_offload)) <= available_gib
+        if (need := find_need_gib(profile, fewer, can_offload)) <= available_gib and parts == options.parts
     ]
-    need = find_need_gib(profile, options, can_offload)
     return Unavailable(
         f"{available_gib:.1f} GiB of memory for {profile.name}",
-        f"{need:.1f} GiB for {options.dtype} up to {options.stop}, at the least",
+        f"at least {wanted:.1f} GiB for {options.dtype} up to {options.stop}",
         fitting[0] if fitting else "Use a larger device.",
     )

@@ -131,7 +131,7 @@ def load_networks(
     wanted = tuple(options.parts if parts is None else parts)
     where = torch.device(device)
     sha256 = {} if profile.random_weights else {part: _find_sha256(profile, weights_folder, part) for part in wanted}
-    plan = plan_memory(find_available_gib(where, options), profile, options, can_offload=where.type != "cpu")
+    plan = plan_memory(find_available_gib(where, options), profile, options, where.type != "cpu", wanted)
     modules: dict[str, nn.Module] = {}
     negative = None
     for part in wanted:

@@ -53,7 +53,7 @@ def decode_voxels(networks: Networks, trials: Sequence[NDArray[np.float32]]) -> 
     weights = [torch.tensor(find_repeat_weights(len(betas))) for betas in trials]
 
     def average(values: Tensor) -> Tensor:
-        parts = values.float().cpu().split([len(one) for one in weights])
+        parts = torch.split(values.float().cpu(), [len(one) for one in weights])
         return torch.stack([torch.tensordot(one, part, dims=1) for one, part in zip(weights, parts, strict=True)])
 
     blurry = output.blurry_latent
@@ -167,7 +167,7 @@ def encode_unrefined(networks: Networks, images: Tensor, seeds: Sequence[int]) -
     noise = SeededNoise(seeds, "refinement posterior", networks.device).draw(4, side // 8, side // 8)
     autoencoder: Any = networks.parts["refiner_autoencoder"]
     size = 1 if networks.plan.sliced_decode else len(images)
-    pieces = zip(images.split(size), noise.split(size), strict=True)
+    pieces = zip(torch.split(images, size), torch.split(noise, size), strict=True)
     return torch.cat([autoencoder.encode(piece.to(networks.device), drawn).cpu() for piece, drawn in pieces])
 
 
@@ -218,6 +218,19 @@ def sample_refined(
 def decode_refined(networks: Networks, latents: Tensor) -> Tensor:
     """Return images (image, 3, side, side) in [0, 1] of latents of `sample_refined`."""
     return to_unit(_decode(networks, "refiner_autoencoder", latents))
+
+
+@torch.inference_mode()
+def encode_images(networks: Networks, images: Tensor) -> Tensor:
+    """Return the tokens (image, token, dim) of images (image, 3, h, w) in [0, 1], to be found by what a brain predicts.
+
+    Parameters
+    ----------
+    networks : Networks with the part `image_encoder`
+    images : any size; as published, they were 256 x 256 before
+    """
+    tokens: Tensor = networks.parts["image_encoder"](images.to(networks.device)).float().cpu()
+    return tokens
 
 
 def blend(refined: Tensor, blurry: Tensor, side: int, refined_share: float) -> Tensor:
