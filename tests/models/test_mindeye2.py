@@ -215,6 +215,24 @@ def test_at_two_entries_the_first_blocks_do():
         assert not torch.allclose(network(trials(entries=2)).tokens, before.tokens)
 
 
+def test_each_axis_keeps_a_residual_of_its_own():
+    backbone = build(seq_len=2).backbone
+    x = torch.randn(4, 2, 48, generator=torch.Generator().manual_seed(1))
+    y, width_residual, sequence_residual = x, x, x.transpose(1, 2)
+    with torch.no_grad():
+        for over_width, over_sequence in zip(backbone.mixer_blocks1, backbone.mixer_blocks2, strict=True):
+            for blocks in (over_width, over_sequence):
+                norm, (one, _, _, two) = blocks
+                z = F.layer_norm(y, y.shape[-1:], norm.weight, norm.bias)
+                z = F.gelu(z @ one.weight.T + one.bias) @ two.weight.T + two.bias
+                if blocks is over_width:
+                    width_residual = y = z + width_residual
+                else:
+                    sequence_residual = y = z + sequence_residual
+                y = y.transpose(1, 2)
+        torch.testing.assert_close(backbone.mixed(x), y, rtol=1e-4, atol=1e-5)
+
+
 def test_training_takes_the_whole_path():
     network, voxels = build().double().train(), trials().double()
     x = network.ridge(voxels)
