@@ -45,7 +45,7 @@ def read_checkpoint(path: Path, root: str = "") -> Tensors:
     if not start:
         raise BadInput(f"an empty file {path.name}", "a checkpoint", _AGAIN)
     found = _read_safetensors(path) if start[8:] == b"{" else _read_torch(path, root)
-    return _modern_names(_unwrap(found))
+    return modern_names(_unwrap(found))
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -75,6 +75,16 @@ def find_checkpoint(path: Path) -> Path:
             "last.pth, then convert the file that it writes.",
         )
     raise BadInput(f"the folder {path}", "a checkpoint, or a folder with last.pth", "Name the file itself.")
+
+
+def modern_names(tensors: Tensors) -> Tensors:
+    """Give the attention of older diffusers its present names; nothing else is called so."""
+
+    def _name(old: str) -> str:
+        found = _OLD_ATTENTION.match(old)
+        return f"{found[1]}{_NEW_ATTENTION[found[2]]}{found[3]}" if found else old
+
+    return {_name(old): tensor for old, tensor in tensors.items()}
 
 
 class _Inert:
@@ -145,16 +155,6 @@ def _unwrap(tensors: Tensors) -> Tensors:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def _modern_names(tensors: Tensors) -> Tensors:
-    """Give the attention of older diffusers its present names; nothing else is called so."""
-
-    def _name(old: str) -> str:
-        found = _OLD_ATTENTION.match(old)
-        return f"{found[1]}{_NEW_ATTENTION[found[2]]}{found[3]}" if found else old
-
-    return {_name(old): tensor for old, tensor in tensors.items()}
 
 
 _AGAIN = "Fetch it again: voxelight weights fetch goes on where it stopped."
