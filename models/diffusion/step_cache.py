@@ -22,14 +22,14 @@ class StepCache(nn.Module):
     Raises
     ------
     BadInput
-        The finest level attends, or is the only one.
+        The finest level attends, or is the only one; or the UNet's calls are replayed from a recording.
     """
 
     def __init__(self, unet: nn.Module, every: int) -> None:
         super().__init__()
         self.unet = cast(Any, unet)
         self.every = every
-        self._calls = 0
+        self._reuses = 0
         self._deep: Tensor | None = None
         if len(self.unet.down_blocks) < 2 or getattr(self.unet.down_blocks[0], "has_cross_attention", False):
             raise BadInput(
@@ -47,45 +47,35 @@ class StepCache(nn.Module):
         return_dict: bool = False,
     ) -> tuple[Tensor]:
         """Return the noise estimate, as the UNet does without ``return_dict``."""
+        # Where guidance begins or ends the batch changes, and nothing kept fits.
+        if self._deep is None or len(self._deep) != len(x) or self._reuses == self.every - 1:
+            return self._run_whole(x, timesteps, encoder_hidden_states, class_labels)
+        self._reuses += 1
         unet = self.unet
         emb = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timesteps))
         emb = emb + unet.get_class_embed(sample=x, class_labels=class_labels)
         shallow = [unet.conv_in(x)]
         for resnet in unet.down_blocks[0].resnets:
             shallow.append(resnet(shallow[-1], emb))
-        # Where guidance begins or ends the batch changes, and nothing kept fits.
-        if self._deep is None or len(self._deep) != len(x) or self._calls % self.every == 0:
-            self._deep = self._compute_deep(shallow[-1], emb, encoder_hidden_states)
-            self._calls = 0
-        self._calls += 1
         out = unet.up_blocks[-1](hidden_states=self._deep, temb=emb, res_hidden_states_tuple=tuple(shallow))
         return (unet.conv_out(unet.conv_act(unet.conv_norm_out(out))),)
 
-    def _compute_deep(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
-        """Run every level below the finest, on its output x."""
-        unet = self.unet
-        skips = [x]  # taken by nobody here, and known for its size
-        for downsampler in unet.down_blocks[0].downsamplers:
-            x = downsampler(x)
-        skips.append(x)
-        for block in unet.down_blocks[1:]:
-            x, passed = block(hidden_states=x, temb=emb, **_condition(block, context))
-            skips += passed
-        x = unet.mid_block(x, emb, encoder_hidden_states=context)
-        for block in unet.up_blocks[:-1]:
-            layers = len(block.resnets)
-            taken, skips = tuple(skips[-layers:]), skips[:-layers]
-            # Of odd sizes, halved, the upsampler can't know what they were.
-            size = skips[-1].shape[2:]
-            x = block(
-                hidden_states=x,
-                temb=emb,
-                res_hidden_states_tuple=taken,
-                upsample_size=size,
-                **_condition(block, context),
+    def _run_whole(self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor) -> tuple[Tensor]:
+        """Call the UNet, and keep what its second finest level gives the finest."""
+        self._deep, self._reuses = None, 0
+
+        def keep(module: nn.Module, given: Any, deep: Tensor) -> None:
+            self._deep = deep
+
+        handle = self.unet.up_blocks[-2].register_forward_hook(keep)
+        try:
+            (eps,) = self.unet(x, timesteps, encoder_hidden_states=context, class_labels=vector, return_dict=False)
+        finally:
+            handle.remove()
+        if self._deep is None:
+            raise BadInput(
+                "a UNet whose calls are replayed from a recording",
+                "one that runs its levels at each call",
+                "Sample without reuse of deep features, or prepare the UNet without recordings.",
             )
-        return x
-
-
-def _condition(block: Any, context: Tensor) -> dict[str, Tensor]:
-    return {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
+        return (eps,)

@@ -6,6 +6,7 @@ from torch import nn
 
 from voxelight.models.diffusion.samplers import Guided, sample_euler
 from voxelight.models.diffusion.schedules import edm_sigmas
+from voxelight.models.diffusion.speed import prepare_unet
 from voxelight.models.diffusion.step_cache import StepCache
 from voxelight.models.diffusion.unet import EpsDenoiser, UNetConfig
 from voxelight.models.errors import BadInput
@@ -51,10 +52,12 @@ def condition(denoiser: EpsDenoiser, inputs: dict[str, torch.Tensor]) -> Guided:
 
 @pytest.mark.parametrize("size", [(16, 16), (18, 13)], ids=["even", "odd"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_full_evaluation_is_that_of_the_unet(name: str, size: tuple[int, int]):
+def test_where_nothing_changed_a_step_gives_what_the_unet_gives(name: str, size: tuple[int, int]):
     unet, inputs = build(name), draw_inputs(2, *size)
     expected = unet(inputs["x"], *list(inputs.values())[1:3], class_labels=inputs["class_labels"]).sample
-    assert torch.equal(StepCache(unet, 2)(**inputs)[0], expected)
+    cached = StepCache(unet, 2)
+    assert torch.equal(cached(**inputs)[0], expected)
+    torch.testing.assert_close(cached(**inputs)[0], expected)
 
 
 def test_a_step_between_reuses_what_is_deep_and_computes_what_is_shallow():
@@ -62,13 +65,9 @@ def test_a_step_between_reuses_what_is_deep_and_computes_what_is_shallow():
     runs = count_deep(unet)
     cached = StepCache(unet, 2)
     (first,) = cached(**inputs)
-    (again,) = cached(**inputs)
-    assert torch.equal(first, again)
-    cached = StepCache(unet, 2)
-    cached(**inputs)
     (moved,) = cached(**inputs | {"x": inputs["x"] + 0.1})
     assert not torch.equal(moved, first)
-    assert len(runs) == 2
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize(("every", "full"), [(1, 7), (2, 4), (3, 3), (10, 1)])
@@ -92,7 +91,7 @@ def test_where_guidance_ends_the_step_is_full():
 def test_the_smaller_the_steps_the_less_is_lost():
     unet, inputs = build("two levels"), draw_inputs()
     lost = []
-    for steps in (8, 64):
+    for steps in (6, 36):
         exact, cached = (
             sample_euler(condition(EpsDenoiser(unet, every), inputs), 14.6 * inputs["x"], edm_sigmas(steps))
             for every in (1, 2)
@@ -105,3 +104,22 @@ def test_a_unet_whose_finest_level_attends_is_refused():
     config = UNetConfig(channels=(32, 64), depth=(1, 1), layers=1, attention=(True, True), **SMALL)
     with pytest.raises(BadInput, match="finest level attends"):
         EpsDenoiser(config.build(), cache_every=2)
+
+
+def test_a_prepared_unet_is_reused_alike_whatever_context_it_saw_before():
+    exact, inputs = build("three levels"), draw_inputs()
+    (expected,) = StepCache(exact, 2)(**inputs)
+    prepared = prepare_unet(build("three levels"), graphs=False)
+    x, timesteps, context, vector = inputs.values()
+    prepared(x, timesteps, encoder_hidden_states=-context, class_labels=vector)
+    cached = StepCache(prepared, 2)
+    for _ in range(2):
+        torch.testing.assert_close(cached(**inputs)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_unet_whose_calls_are_replayed_is_refused():
+    unet = build("two levels")
+    recorded = unet(*draw_inputs().values())
+    unet.forward = lambda *given, **named: (recorded.sample,)
+    with pytest.raises(BadInput, match="replayed"):
+        StepCache(unet, 2)(**draw_inputs())
