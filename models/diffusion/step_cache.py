@@ -62,20 +62,17 @@ class StepCache(nn.Module):
 
     def _run_whole(self, x: Tensor, timesteps: Tensor, context: Tensor, vector: Tensor) -> tuple[Tensor]:
         """Call the UNet, and keep what its second finest level gives the finest."""
-        self._deep, self._reuses = None, 0
-
-        def keep(module: nn.Module, given: Any, deep: Tensor) -> None:
-            self._deep = deep
-
-        handle = self.unet.up_blocks[-2].register_forward_hook(keep)
+        kept: list[Tensor] = []
+        handle = self.unet.up_blocks[-2].register_forward_hook(lambda module, given, deep: kept.append(deep))
         try:
             (eps,) = self.unet(x, timesteps, encoder_hidden_states=context, class_labels=vector, return_dict=False)
         finally:
             handle.remove()
-        if self._deep is None:
+        if not kept:
             raise BadInput(
                 "a UNet whose calls are replayed from a recording",
                 "one that runs its levels at each call",
                 "Sample without reuse of deep features, or prepare the UNet without recordings.",
             )
+        self._deep, self._reuses = kept[-1], 0
         return (eps,)
