@@ -129,9 +129,9 @@ def _finish(services: Services, carry_out: CarryOut, request: JobRequest, folder
     job = carry_out(services.jobs.submit(request))
     results = list(services.results.walk(ResultQuery(job=job.id)))
     if request.kind == "reconstruct":
-        from voxelight.app.cli.reconstruct import export_reconstructions
+        from voxelight.app.cli.recordings import export_decoded
 
-        export_reconstructions(services, job, results, folder)
+        export_decoded(services, job, results, folder)
     else:
         for result in results:
             services.results.export(result.artifacts, folder)

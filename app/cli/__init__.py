@@ -12,6 +12,10 @@ COMMANDS = {
     "ingest": ("voxelight.app.cli.ingest:ingest", "Check files and store them in a data set."),
     "segment": ("voxelight.app.cli.segment:segment", "Segment volumes and write their label maps."),
     "reconstruct": ("voxelight.app.cli.reconstruct:reconstruct", "Reconstruct seen pictures from betas."),
+    "decode": (
+        "voxelight.app.cli.decode:decode",
+        "Decode seen pictures and their captions from betas with a trained decoder.",
+    ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),

@@ -1,8 +1,11 @@
 """List recipes."""
 
+from typing import get_args
+
 import click
 
 from voxelight.app.cli.shell import Group, Shell
+from voxelight.app.schemas import JobKind
 from voxelight.models.errors import NotFound
 
 
@@ -12,7 +15,7 @@ def recipes() -> None:
 
 
 @recipes.command("list")
-@click.option("--kind", type=click.Choice(("segment", "reconstruct")), help="Only recipes for this kind of job.")
+@click.option("--kind", type=click.Choice(get_args(JobKind)), help="Only recipes for this kind of job.")
 @click.pass_obj
 def list_recipes(shell: Shell, kind: str | None) -> None:
     """List the recipes that a job can name."""

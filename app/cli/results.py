@@ -3,13 +3,13 @@
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from voxelight.app.cli.answers import FilesAnswer
 from voxelight.app.cli.shell import Group, Shell, ask
-from voxelight.app.schemas import ResultQuery
+from voxelight.app.schemas import JobKind, ResultQuery
 from voxelight.models.errors import BadInput, NotFound
 
 
@@ -19,7 +19,7 @@ def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--until", metavar="TIME", help="Finished before this time; UTC where no offset is given."),
         click.option("--since", metavar="TIME", help="Finished at this time or later; UTC where no offset is given."),
         click.option("--job", type=click.UUID, help="Only results of this job."),
-        click.option("--kind", type=click.Choice(("segment", "reconstruct")), help="Only results of this kind."),
+        click.option("--kind", type=click.Choice(get_args(JobKind)), help="Only results of this kind."),
         click.option("--model", help="Only results of this model."),
         click.option("--subject", help="Only results of this subject."),
         click.option("--dataset", help="Only results of this data set."),

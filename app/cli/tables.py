@@ -10,6 +10,7 @@ from rich.text import Text
 
 from voxelight.app.schemas import (
     DatasetAnswer,
+    DecodedAnswer,
     JobAnswer,
     MetricAnswer,
     ModelAnswer,
@@ -83,6 +84,7 @@ def show_job(answer: JobAnswer) -> list[Table | Text]:
         "recipe": answer.recipe,
         "model": answer.model,
         "data set": _mark(answer.dataset, answer.simulated),
+        "weights": "RANDOM: nothing was learnt" if answer.random_weights else "",
         "queue": answer.queue,
         "status": _status(answer.status),
         "items": f"{answer.done} done, {answer.failed} failed, {answer.total} in all",
@@ -116,18 +118,26 @@ def show_metrics(answers: Sequence[MetricAnswer], title: str = "") -> Table | Te
     ways = sorted({str(a.detail["normalisation"]) for a in answers if "normalisation" in a.detail})
     stated = f"normalisation: {', '.join(ways)}" if ways else ""
     return make_table(
-        ("score", "value", "interval", "null mean", "p"),
+        ("score", "value", "interval", _find_reference(answers), "p"),
         (
             (
                 " ".join(filter(None, (a.name.replace(".", " of "), a.label))),
                 f"{a.value:.3f}{f' {a.unit}' if a.unit else ''}",
                 f"[{a.low:.3f}, {a.high:.3f}]" if a.low is not None and a.high is not None else "",
-                _number(a.detail.get("null_mean")),
+                _number(a.detail.get("null_mean", a.detail.get("chance"))),
                 _number(a.detail.get("p")),
             )
             for a in answers
         ),
         "\n".join(filter(None, (title, stated))),
+    )
+
+
+def show_captions(answers: Sequence[DecodedAnswer]) -> Table | Text:
+    """List what was decoded in words."""
+    return make_table(
+        ("stimulus", "sample", "decoded caption", "seed"),
+        ((a.stimulus, a.rank + 1, a.caption, a.seed) for a in answers),
     )
 
 
@@ -148,7 +158,7 @@ def show_result(answer: ResultAnswer) -> list[Table | Text]:
         "run": answer.id,
         "job": answer.job,
         "recipe": answer.recipe,
-        "model": f"{answer.model} {answer.weights_sha256[:12]}",
+        "model": f"{answer.model} {answer.weights_sha256[:12]}{' (RANDOM WEIGHTS)' if answer.random_weights else ''}",
         "data set": _mark(answer.dataset, answer.simulated),
         "subject": answer.subject,
         "scan": answer.scan,
@@ -161,7 +171,8 @@ def show_result(answer: ResultAnswer) -> list[Table | Text]:
     )
     volumes = [show_volumes([answer])] if answer.volumes_ml else []
     scores = [show_metrics(answer.metrics)] if answer.metrics and not answer.volumes_ml else []
-    return [make_card(card), *volumes, *scores, files]
+    captions = [show_captions(answer.decoded)] if any(each.caption for each in answer.decoded) else []
+    return [make_card(card), *captions, *volumes, *scores, files]
 
 
 def show_volumes(answers: Sequence[ResultAnswer], title: str = "") -> Table | Text:
@@ -177,13 +188,19 @@ def show_models(answers: Sequence[ModelAnswer]) -> Table | Text:
     """List models."""
     return make_table(
         ("model", "version", "task", "weights sha256", "licence"),
-        ((a.name, a.version, a.task, a.weights_sha256[:12] or "fitted in every run", a.licence) for a in answers),
+        ((a.name, a.version, a.task, _say_weights(a), a.licence) for a in answers),
     )
 
 
 def show_recipes(answers: Sequence[RecipeAnswer]) -> Table | Text:
     """List recipes."""
     return make_table(("recipe", "kind", "title", "model"), ((a.name, a.kind, a.title, a.model) for a in answers))
+
+
+def _say_weights(answer: ModelAnswer) -> str:
+    if answer.config.get("random_weights"):
+        return "RANDOM"
+    return answer.weights_sha256[:12] or "fitted in every run"
 
 
 def _summary(answer: ResultAnswer) -> str:
@@ -198,6 +215,11 @@ def _mark(name: str, simulated: bool) -> str:
 
 def _status(status: str) -> Text:
     return Text(status, style=_COLOURS.get(status, ""))
+
+
+def _find_reference(answers: Sequence[MetricAnswer]) -> str:
+    """Name what a score is held against: a permuted null, or what a guess reaches."""
+    return "chance" if any("chance" in a.detail for a in answers) else "null mean"
 
 
 def _number(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelight.app.cli.answers import TrainAnswer
-from voxelight.app.cli.reconstruct import write_json
+from voxelight.app.cli.recordings import write_json
 from voxelight.app.cli.shell import Shell, Verb
 from voxelight.app.schemas import NOTICE
 

@@ -57,7 +57,8 @@ class Recording:
 
     def find_trials(self, stimulus: str) -> NDArray[np.float32]:
         """Return the betas of all trials of a stimulus, array (repeat, voxel)."""
-        return self.betas.values[self.betas.stimulus_ids == stimulus]
+        trials: NDArray[np.float32] = self.betas.values[self.betas.stimulus_ids == stimulus]
+        return trials
 
     def find_seed(self, stimulus: str) -> int:
         """Return the seed of a stimulus: 63 bits of a SHA-256 of the job's seed and its id, whatever the batch."""
@@ -68,7 +69,8 @@ class Recording:
         """Return what was seen, where there is a picture of it."""
         if self.stimuli is None or stimulus not in self.stimuli.ids:
             return None
-        return self.stimuli.select(np.array([stimulus])).images[0]
+        picture: NDArray[np.float32] = self.stimuli.select(np.array([stimulus])).images[0]
+        return picture
 
 
 def describe_run(recording: Recording, stimulus: str, found: "Sequence[Found]") -> Outcome:

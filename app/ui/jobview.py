@@ -30,12 +30,13 @@ def show_job(services: Services, name: str) -> None:
 
 def show_scores(metrics: Sequence[MetricAnswer]) -> None:
     """Show scores, each with what one must know to compare it."""
+    reference = "Chance" if any("chance" in metric.detail for metric in metrics) else "Null mean"
     rows = [
         {
             "Score": " ".join(filter(None, (say_score(metric.name), metric.label))),
             "Value": say_number(metric.value) + (f" {metric.unit}" if metric.unit else ""),
             "95 % interval": say_interval(metric),
-            "Null mean": say_number(metric.detail.get("null_mean")),
+            reference: say_number(metric.detail.get("null_mean", metric.detail.get("chance"))),
             "p": say_number(metric.detail.get("p")),
             "Normalisation": metric.detail.get("normalisation", "–"),
             "n": str(metric.detail.get("n", "–")),

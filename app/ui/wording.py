@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from voxelight.app.schemas import JobAnswer, MetricAnswer, RecipeAnswer
 
@@ -33,7 +33,11 @@ STOPS = {
     "refined": "Caption and refined picture",
 }
 PRESETS = {"published": "As published", "fast": "Fast"}
-KIND_COLOURS = {"segment": "blue", "reconstruct": "violet", "decode": "green"}
+KIND_COLOURS: dict[str, Literal["blue", "violet", "green"]] = {
+    "segment": "blue",
+    "reconstruct": "violet",
+    "decode": "green",
+}
 CONSENTS = {
     "none": "None: not to be decoded",
     "given": "Given by the people who were scanned",
