@@ -308,7 +308,7 @@ def test_a_missing_weight_is_not_overlooked():
         ((4, 1, 53), 0, r"\(b, n, 37\) for subject index 0"),
         ((4, 1, 37), 1, r"\(b, n, 53\) for subject index 1"),
         ((4, 1, 37), 2, "subject index 2"),
-        ((4, 1, 37), -1, "subject index -1"),
+        ((4, 1, 53), -1, "subject index -1"),
         ((4, 37), 0, r"voxels of shape \(4, 37\)"),
         ((4, 2, 37), 0, r"\(b, 1, 48\)"),
     ],
