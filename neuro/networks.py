@@ -145,7 +145,7 @@ def load_networks(
         if part == "refiner_text":
             negative = _say(module.to(where), NEGATIVE_PROMPT)
             continue
-        modules[part] = _settle(module, part, plan, where)
+        modules[part] = _settle(module, profile.parts[part].network, where, part not in plan.offloaded)
     return Networks(profile, modules, sha256, plan, where, getattr(torch, options.dtype), negative)
 
 
@@ -215,11 +215,15 @@ def _build(profile: Profile, weights_folder: Path, part: str) -> nn.Module:
     return checked
 
 
-def _settle(module: nn.Module, part: str, plan: MemoryPlan, device: torch.device) -> nn.Module:
-    """Return a network where it stays between stages, made ready for speed where that pays."""
-    if part not in plan.offloaded:
-        module = module.to(device)
-    elif device.type == "cuda":
+def _settle(module: nn.Module, network: str, device: torch.device, stays: bool) -> nn.Module:
+    """Return a network where it rests between stages, made fast where that pays."""
+    if stays:
+        module = nn.Module.to(module, device)
+    if device.type == "cuda" and network == "sdxl-unet":
+        from voxelight.models.diffusion.speed import prepare_unet
+
+        module = prepare_unet(module, graphs=stays)
+    if device.type == "cuda" and not stays:
         for one in (*module.parameters(), *module.buffers()):
             one.data = one.data.pin_memory()
     return module

@@ -117,7 +117,7 @@ def sample_unclip(
 
     vector = networks.place(size_vector(side, side, 0, 0))
     guided = Guided(
-        EpsDenoiser(networks.parts["unclip"]),
+        EpsDenoiser(networks.parts["unclip"], preset.cache_every),
         networks.place(tokens),
         vector,
         networks.place(draw("unconditional tokens", *tokens.shape[1:])),
@@ -200,7 +200,7 @@ def sample_refined(
     context, pooled = text
     avoided_context, avoided_pooled = networks.negative or text
     guided = Guided(
-        EpsDenoiser(networks.parts["refiner"]),
+        EpsDenoiser(networks.parts["refiner"], preset.cache_every),
         networks.place(context),
         networks.place(torch.cat([pooled, sizes.expand(len(pooled), -1)], dim=1)),
         networks.place(avoided_context),

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from safetensors.numpy import save
 from voxelight.models.errors import BadInput
 
 _KEY = re.compile(r"[0-9a-f]{64}")
-_SUFFIX = ".safetensors"
+_SUFFIX, _PART = ".safetensors", ".part"
+_ABANDONED_S = 3600
 DEFAULT_LIMIT_BYTES = 20 << 30
 
 
@@ -71,8 +73,8 @@ class StageCache:
             The key is no sha256.
         """
         path = self._place(key)
-        whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-        temporary = self._folder / f"{uuid.uuid4().hex}.part"
+        whole = {name: np.asarray(values, order="C") for name, values in arrays.items()}
+        temporary = self._folder / f"{uuid.uuid4().hex}{_PART}"
         try:
             temporary.write_bytes(save(whole, metadata={"sha256": _hash(whole)}))
             temporary.replace(path)
@@ -87,19 +89,27 @@ class StageCache:
 
     def _forget(self) -> None:
         """Remove the longest unused files beyond the limit, and what writes that were killed left behind."""
-        known: list[tuple[float, int, Path]] = []
-        for path in (*self._folder.glob(f"*{_SUFFIX}"), *self._folder.glob("*.part")):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            known.append((stat.st_mtime, stat.st_size, path))
+        known = _list(self._folder, _SUFFIX)
+        abandoned = [one for one in _list(self._folder, _PART) if one[0] < time.time() - _ABANDONED_S]
         total = sum(size for _, size, _ in known)
-        for _, size, path in sorted(known, key=lambda entry: entry[0]):
-            if total <= self._limit:
-                return
+        for _, size, path in abandoned + known:
+            if path.suffix != _PART:
+                if total <= self._limit:
+                    return
+                total -= size
             path.unlink(missing_ok=True)
-            total -= size
+
+
+def _list(folder: Path, suffix: str) -> list[tuple[float, int, Path]]:
+    """Return when a file was last used, its size and its path, the longest unused first."""
+    known = []
+    for path in folder.glob(f"*{suffix}"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # another process has forgotten it
+            continue
+        known.append((stat.st_mtime, stat.st_size, path))
+    return sorted(known)
 
 
 def _hash(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -107,5 +117,5 @@ def _hash(arrays: Mapping[str, NDArray[Any]]) -> str:
     total = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         total.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-        total.update(np.ascontiguousarray(values).data)
+        total.update(np.asarray(values, order="C").data)
     return total.hexdigest()

@@ -1,0 +1,100 @@
+"""Plans of memory: from full-size networks that are built without storage."""
+
+import pytest
+
+from voxelight.models.errors import Unavailable
+from voxelight.neuro.memory import count_parameters, find_need_gib, plan_memory
+from voxelight.neuro.profiles import GenerationOptions, find_profile
+
+FULL = GenerationOptions()
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return find_profile("mindeye2")
+
+
+def test_parts_are_as_large_as_published(profile):
+    """Counts of the specification: decoder with its prior, UNet of unCLIP and of SDXL base, autoencoder, converter."""
+    published = {
+        "decoder": 2_227_294_844,
+        "unclip": 2_501_272_324,
+        "refiner": 2_567_463_684,
+        "autoencoder": 83_653_863,
+        "image_encoder": 1_844_907_264,
+        "converter": 1_771_009,
+    }
+    assert {part: count_parameters(profile.parts[part]) for part in published} == published
+
+
+@pytest.mark.parametrize(("card", "batch"), [(24, 8), (40, 16), (80, 16)])
+def test_every_card_holds_the_whole_pipeline_in_bfloat16(profile, card, batch):
+    plan = plan_memory(card, profile, FULL)
+    assert plan.batch == batch
+    assert not plan.offloaded
+    assert plan.need_gib <= card
+    assert plan.autoencoder_dtype == "bfloat16"
+
+
+def test_less_memory_slices_then_moves_parts_then_takes_fewer_images(profile):
+    plans = [plan_memory(gib, profile, FULL) for gib in (80, 40, 22.5, 12, 7.5)]
+    assert [plan.sliced_decode for plan in plans[:3]] == [False, True, True]
+    assert not plans[2].offloaded
+    assert {"text", "decoder"} < plans[3].offloaded
+    assert plans[3].batch == 8
+    assert plans[4].batch < 8
+    needs = [plan.need_gib for plan in plans]
+    assert needs == sorted(needs, reverse=True)
+
+
+def test_float32_and_float16_keep_autoencoders_in_float32(profile):
+    for dtype in ("float16", "float32"):
+        plan = plan_memory(24, profile, FULL.model_copy(update={"dtype": dtype}))
+        assert plan.autoencoder_dtype == "float32"
+        assert plan.need_gib <= 24
+    assert plan.offloaded  # float32 is twice as large
+
+
+def test_a_batch_that_was_asked_for_is_kept(profile):
+    for batch in (1, 3, 32):
+        assert plan_memory(40, profile, FULL.model_copy(update={"batch": batch})).batch == batch
+    with pytest.raises(Unavailable, match="Leave the batch to the plan"):
+        plan_memory(12, profile, FULL.model_copy(update={"batch": 64}))
+
+
+def test_stopping_earlier_needs_less(profile):
+    stops = ("tokens", "caption", "unrefined", "refined")
+    needs = [find_need_gib(profile, FULL.model_copy(update={"stop": stop}), can_offload=False) for stop in stops]
+    assert needs == sorted(needs)
+    assert needs[0] < needs[-1] / 2
+
+
+@pytest.mark.parametrize(
+    ("gib", "change", "advice"),
+    [
+        (8, {"dtype": "float32"}, "Use dtype bfloat16: that needs"),
+        (5.9, {}, "Use dtype bfloat16 and stop at caption: that needs"),
+        (2, {}, "Use a larger device"),
+    ],
+    ids=["another precision", "another stop", "nothing fits"],
+)
+def test_too_little_memory_says_how_much_and_what_would_fit(profile, gib, change, advice):
+    options = FULL.model_copy(update=change)
+    need = find_need_gib(profile, options)
+    with pytest.raises(Unavailable, match=advice) as refusal:
+        plan_memory(gib, profile, options)
+    assert f"at least {need:.1f} GiB" in str(refusal.value)
+    assert plan_memory(need + 0.01, profile, options).need_gib <= need + 0.01
+
+
+def test_a_device_without_another_place_moves_nothing(profile):
+    plan = plan_memory(64, profile, FULL, can_offload=False)
+    assert not plan.offloaded
+    with pytest.raises(Unavailable):
+        plan_memory(12, profile, FULL, can_offload=False)
+
+
+def test_a_part_alone_is_planned_alone(profile):
+    plan = plan_memory(6, profile, FULL, parts=["image_encoder"])
+    assert not plan.offloaded
+    assert plan.need_gib < 6
