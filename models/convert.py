@@ -146,10 +146,8 @@ def _check(row: PublishedFile, paths: Sequence[Path], options: ConvertOptions) -
             f"{row.name}, which gives no part", "weights that a profile uses", f"{row.note} Name other weights."
         )
     if len(paths) != 1 + len(row.needs):
-        files = ", ".join([row.file, *(find_published(name).file for name in row.needs)])
-        raise BadInput(
-            f"{len(paths)} files", f"{1 + len(row.needs)} for {row.name}: {files}", "Name them in this order."
-        )
+        files = ", ".join([row.name, *row.needs])
+        raise BadInput(f"files: {len(paths)}", f"{1 + len(row.needs)}, those of {files}", "Name them in this order.")
     unknown = set(options.sizes) - set(row.parts)
     if unknown:
         raise BadInput(f"sizes of {', '.join(sorted(unknown))}", f"of {', '.join(row.parts)}", "Correct the sizes.")

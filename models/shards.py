@@ -114,7 +114,7 @@ def _make_header(entries: Sequence[Entry], metadata: Mapping[str, str]) -> bytes
         }
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % 64)  # the numbers begin with a cache line
     return len(text).to_bytes(8, "little") + text
 
 
