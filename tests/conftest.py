@@ -15,7 +15,7 @@ from voxelight.app.bootstrap import open_services
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 
-pytest_plugins = ["checks.report"]
+pytest_plugins = ["checks.report", "pytester"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -23,24 +23,22 @@ SHARED = ROOT.parent / "shared"
 MARKERS = {"chromium": "browser", "shared_data": "shared", "shared_fixtures": "shared"}
 
 
-def _beside_the_checkout(folder: str) -> Path:
-    path = SHARED / folder
-    if not path.is_dir():
-        pytest.skip(f"needs the folder {folder} of the shared data beside the checkout, which is not here")
-    return path
+def _beside_the_checkout(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {folder.name} of the shared data beside the checkout, which is not here")
+    return folder
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Small real data sets, each with its SOURCE.txt."""
-    return _beside_the_checkout("data")
+    return _beside_the_checkout(SHARED / "data")
 
 
 @pytest.fixture(scope="session")
 def shared_fixtures(request: pytest.FixtureRequest) -> Path:
     """Parity fixtures, or the folder given by `--fixtures`."""
-    folder = find_folder(request.config)
-    return folder if folder.is_dir() else _beside_the_checkout("fixtures")
+    return _beside_the_checkout(find_folder(request.config))
 
 
 @pytest.fixture(scope="session")
