@@ -169,7 +169,7 @@ def convert(
     if discard and not files:
         _discard(folder, [name, *row.needs])
     lines = [
-        f"{part}: {record.tensors} tensors, {record.elements:,} numbers, {len(record.files)} files"
+        f"{part}: {record.tensors} tensors, {record.elements:,} numbers, files: {len(record.files)}"
         for part, record in manifest.parts.items()
     ]
     shell.answer(manifest, f"{folder / name}{', there already' if before else ''}", *lines)
