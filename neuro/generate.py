@@ -13,6 +13,7 @@ from torch import Tensor
 from voxelight.models.diffusion.presets import PRESETS, REFINEMENT_PRESETS, SamplingPreset
 from voxelight.neuro import stages
 from voxelight.neuro.caption import caption_tokens
+from voxelight.neuro.memory import TOKEN_BATCH
 from voxelight.neuro.networks import Networks
 from voxelight.neuro.profiles import GenerationOptions
 
@@ -77,14 +78,14 @@ class Run:
         """How they are refined."""
         return REFINEMENT_PRESETS[self.options.preset]
 
-    def batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the numbers of items in batches."""
-        size = self.networks.plan.batch
+    def batches(self, numbers: Sequence[int], size: int | None = None) -> Iterator[list[int]]:
+        """Yield the numbers of items in batches, of the plan's size if no other is given."""
+        size = size or self.networks.plan.batch
         yield from (list(numbers[start : start + size]) for start in range(0, len(numbers), size))
 
-    def count_batches(self, count: int) -> int:
+    def count_batches(self, count: int, size: int | None = None) -> int:
         """Return the number of batches of that many items."""
-        return -(-count // self.networks.plan.batch)
+        return -(-count // (size or self.networks.plan.batch))
 
     def seeds(self, numbers: Sequence[int]) -> list[int]:
         """Return the seeds of items."""
@@ -162,7 +163,7 @@ def generate(run: Run, entries: Sequence[Arrays], known: Sequence[Arrays | None]
 def _caption(run: Run, tokens: Tensor, progress: Progress) -> list[str]:
     captions: list[str] = []
     with run.networks.on_device("converter", "captioner"):
-        for some in run.batches(range(len(tokens))):
+        for some in run.batches(range(len(tokens)), TOKEN_BATCH):
             progress.check()
             captions += caption_tokens(run.networks, tokens[some])
     return captions

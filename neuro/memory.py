@@ -13,6 +13,10 @@ from voxelight.neuro.profiles import PARTS_OF_STAGE, GenerationOptions, Part, Pr
 GIB = 1 << 30
 BATCHES = (16, 8, 4, 2, 1)
 CPU_BATCHES = (4, 2, 1)
+# Images that the decoder, the prior and the captioner see at once, padded with zeros. A matrix product rounds by its shape,
+# and nineteen steps that feed on themselves make much of little, so theirs is always the same: tokens and captions do
+# not depend on how many images came along.
+TOKEN_BATCH = 8
 # A larger batch than this gains less than moving parts costs.
 WORTH_MOVING = 8
 # Context of the driver, workspaces of the libraries and what the allocator loses between blocks.
@@ -22,6 +26,7 @@ OFFLOAD_ORDER = (
     *("text", "decoder", "refiner", "unclip", "image_encoder", "captioner"),
     *("refiner_autoencoder", "blurry", "autoencoder"),
 )
+TOKEN_PARTS = ("decoder", "converter", "captioner")
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -147,6 +152,8 @@ def _plan(profile: Profile, options: GenerationOptions, parts: tuple[str, ...], 
         dtype = autoencoder_dtype if is_autoencoder else options.dtype
         weights = count_parameters(profile.parts[part]) * BYTES[dtype] / GIB
         at_once = 1 if plan.sliced_decode and is_autoencoder else plan.batch
+        if part in TOKEN_PARTS:
+            at_once = TOKEN_BATCH
         working = at_once * estimate_activations(profile, part, dtype)
         moves = part in plan.offloaded
         staying += 0 if moves else weights

@@ -13,6 +13,7 @@ from voxelight.models.errors import BadInput
 from voxelight.models.values import ClipTokens
 from voxelight.neuro import stages
 from voxelight.neuro.generate import Arrays, Item, OnStep, Progress, Run, StageCache, generate
+from voxelight.neuro.memory import TOKEN_BATCH
 from voxelight.neuro.networks import Networks
 from voxelight.neuro.profiles import GenerationOptions, check_trials
 
@@ -81,8 +82,9 @@ def reconstruct(
     Returns
     -------
     list of Decoded, `options.samples` for each trial in turn
-        A result depends on its own betas and seed, not on its neighbours or the batch: to 1e-4 in float32 on a CPU;
-        kernels of a GPU in half precision may differ between batches by their rounding.
+        A result depends on its own betas and seed, not on its neighbours or the batch. On one device, tokens and
+        captions are the same to the bit; images to 1e-4 in float32, and in half precision as far as rounding differs
+        between kernels for different batches.
 
     Raises
     ------
@@ -96,10 +98,10 @@ def reconstruct(
     missing = [number for number, entry in enumerate(known) if entry is None]
     steps = options.prior_steps or networks.profile.prior_steps
     unrefined = run.look_up_unrefined()
-    calls = stages.count_prior_calls(networks, steps) * run.count_batches(len(missing))
+    calls = stages.count_prior_calls(networks, steps) * run.count_batches(len(missing), TOKEN_BATCH)
     progress = Progress(on_step, calls + run.count_image_steps(unrefined))
     with networks.on_device("decoder"):
-        for some in run.batches(missing):
+        for some in run.batches(missing, TOKEN_BATCH):
             progress.check()
             brain = stages.decode_voxels(networks, [trials[run.items[number].image] for number in some])
             tokens = stages.sample_tokens(networks, brain.tokens, run.seeds(some), steps, progress.advance)

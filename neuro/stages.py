@@ -15,9 +15,13 @@ from voxelight.models.diffusion.presets import SamplingPreset
 from voxelight.models.diffusion.samplers import SAMPLERS, Guided, img2img_start, start_latent
 from voxelight.models.diffusion.schedules import ddim_time_pairs
 from voxelight.models.diffusion.unet import EpsDenoiser, size_vector
+from voxelight.neuro.memory import TOKEN_BATCH
 from voxelight.neuro.networks import Networks, TextCondition
 
 OnStep = Callable[[int, int], None]
+
+# Rows of three repeats an image.
+DECODER_ROWS = 3 * TOKEN_BATCH
 
 # One repeat stands for all three; of two, the first stands for the missing third (Scotti et al. 2024, their code).
 _REPEAT_WEIGHTS = {2: (2 / 3, 1 / 3)}
@@ -48,16 +52,20 @@ def decode_voxels(networks: Networks, trials: Sequence[NDArray[np.float32]]) -> 
     networks : Networks with the part `decoder`
     trials : array (repeat, voxel), one an image
     """
-    rows = torch.from_numpy(np.concatenate([np.asarray(betas, np.float32) for betas in trials]))
-    output = networks.parts["decoder"](networks.place(rows)[:, None])
+    rows = np.concatenate([np.asarray(betas, np.float32) for betas in trials])
     weights = [torch.tensor(find_repeat_weights(len(betas))) for betas in trials]
+    outputs = [
+        networks.parts["decoder"](pad_rows(networks.place(some)[:, None], DECODER_ROWS))
+        for some in torch.split(torch.from_numpy(rows), DECODER_ROWS)
+    ]
 
-    def average(values: Tensor) -> Tensor:
-        parts = torch.split(values.float().cpu(), [len(one) for one in weights])
+    def average(name: str) -> Tensor:
+        values = torch.cat([getattr(output, name).float().cpu() for output in outputs])[: len(rows)]
+        parts = torch.split(values, [len(one) for one in weights])
         return torch.stack([torch.tensordot(one, part, dims=1) for one, part in zip(weights, parts, strict=True)])
 
-    blurry = output.blurry_latent
-    return BrainTokens(average(output.tokens), average(output.retrieval), None if blurry is None else average(blurry))
+    blurry = None if outputs[0].blurry_latent is None else average("blurry_latent")
+    return BrainTokens(average("tokens"), average("retrieval"), blurry)
 
 
 def count_prior_calls(networks: Networks, steps: int) -> int:
@@ -75,7 +83,7 @@ def sample_tokens(
     Parameters
     ----------
     networks : Networks with the part `decoder`
-    brain : tensor (image, token, dim), averaged tokens of the decoder
+    brain : tensor (image, token, dim), averaged tokens of the decoder, at most `TOKEN_BATCH` images
     seeds : one an image
     steps : of the prior
     on_step : called before each call of the network
@@ -86,8 +94,12 @@ def sample_tokens(
     """
     noise = SeededNoise(seeds, "prior", networks.device)
     shape = brain.shape[1:]
-    sampled = _prior(networks).sample(networks.place(brain), lambda _: noise.draw(*shape), steps, on_step=on_step)
-    tokens: Tensor = sampled.float().cpu()
+
+    def draw(_: int) -> Tensor:
+        return pad_rows(noise.draw(*shape), TOKEN_BATCH)
+
+    sampled = _prior(networks).sample(pad_rows(brain.to(networks.device), TOKEN_BATCH), draw, steps, on_step=on_step)
+    tokens: Tensor = sampled[: len(brain)].float().cpu()
     return tokens
 
 
@@ -248,6 +260,11 @@ def blend(refined: Tensor, blurry: Tensor, side: int, refined_share: float) -> T
 def resize(images: Tensor, side: int) -> Tensor:
     """Bring images (image, 3, h, w) to a square, bilinearly and without antialiasing, as every published score was."""
     return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False, antialias=False)
+
+
+def pad_rows(rows: Tensor, count: int) -> Tensor:
+    """Return as many rows, zeros after those that are given."""
+    return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, count - len(rows)))
 
 
 def _prior(networks: Networks) -> Any:

@@ -70,21 +70,24 @@ def test_stopping_earlier_needs_less(profile):
 
 
 @pytest.mark.parametrize(
-    ("gib", "change", "advice"),
+    ("change", "smaller", "advice"),
     [
-        (8, {"dtype": "float32"}, "Use dtype bfloat16: that needs"),
-        (5.9, {}, "Use dtype bfloat16 and stop at caption: that needs"),
-        (2, {}, "Use a larger device"),
+        ({"dtype": "float32"}, {"dtype": "bfloat16"}, "Use dtype bfloat16: that needs"),
+        ({}, {"stop": "caption"}, "Use dtype bfloat16 and stop at caption: that needs"),
+        ({"batch": 64}, {"batch": None}, "Leave the batch to the plan: that needs"),
     ],
-    ids=["another precision", "another stop", "nothing fits"],
+    ids=["another precision", "another stop", "a smaller batch"],
 )
-def test_too_little_memory_says_how_much_and_what_would_fit(profile, gib, change, advice):
+def test_too_little_memory_says_how_much_and_what_would_fit(profile, change, smaller, advice):
     options = FULL.model_copy(update=change)
-    need = find_need_gib(profile, options)
+    need, fits = (find_need_gib(profile, one) for one in (options, options.model_copy(update=smaller)))
+    assert fits < need
     with pytest.raises(Unavailable, match=advice) as refusal:
-        plan_memory(gib, profile, options)
+        plan_memory(fits, profile, options)
     assert f"at least {need:.1f} GiB" in str(refusal.value)
-    assert plan_memory(need + 0.01, profile, options).need_gib <= need + 0.01
+    assert plan_memory(need, profile, options).need_gib <= need
+    with pytest.raises(Unavailable, match="Use a larger device"):
+        plan_memory(2, profile, options)
 
 
 def test_a_device_without_another_place_moves_nothing(profile):
