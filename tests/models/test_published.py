@@ -70,3 +70,16 @@ def test_listing_needs_no_torch():
     code = "import voxelight.models.published, voxelight.models.weights, voxelight.models.fetch, sys; "
     code += "assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_published_profile_takes_the_parts_of_the_table_at_their_sizes():
+    from voxelight.models.registry import find_config
+    from voxelight.neuro.profiles import find_profile
+
+    profile = find_profile("mindeye2")
+    subjects = [f"subj0{n}" for n in (1, 2, 5, 7)]
+    for chosen in (profile, *map(profile.select_subject, subjects)):
+        assert set(chosen.weights) == set(chosen.parts) == PARTS
+        for part, name in chosen.weights.items():
+            sizes = find_published(name).parts[part]
+            assert chosen.parts[part].build_config() == find_config(NETWORKS, sizes.network)(**sizes.config)
