@@ -8,7 +8,14 @@ from checks.cases import Also, Beside, Found, Kind, check_config
 from checks.files import BrokenFixture, Fixture
 from torch import Tensor
 
-from voxelight.models.diffusion.schedules import all_sigmas, cosine_buffers, ddim_time_pairs, edm_sigmas, edm_timesteps
+from voxelight.models.diffusion.schedules import (
+    SDXL_STEPS,
+    all_sigmas,
+    cosine_buffers,
+    ddim_time_pairs,
+    edm_sigmas,
+    edm_timesteps,
+)
 from voxelight.neuro.curves import one_cycle, soft_clip_temperatures
 
 
@@ -28,7 +35,8 @@ def run_ddim_times(_: Fixture, match: re.Match[str]) -> Tensor:
 def run_sigmas(fixture: Fixture, match: re.Match[str]) -> Tensor:
     """The whole table rises and has no zero at the end; the sigmas of a sampler fall to zero."""
     steps = int(match["steps"])
-    return all_sigmas() if fixture.shapes.get(f"out.sdxl_sigmas_{steps}") == (steps,) else edm_sigmas(steps)
+    whole = steps == SDXL_STEPS and fixture.shapes.get(f"out.sdxl_sigmas_{steps}") == (steps,)
+    return all_sigmas() if whole else edm_sigmas(steps)
 
 
 def run_timesteps(fixture: Fixture, match: re.Match[str]) -> Tensor:
