@@ -17,6 +17,9 @@ from voxelight.neuro.memory import TOKEN_BATCH
 from voxelight.neuro.networks import Networks
 from voxelight.neuro.profiles import GenerationOptions
 
+# Part of every key of the cache: raise it when a stage begins to compute something else.
+_RECKONING = 1
+
 Arrays = Mapping[str, NDArray[Any]]
 OnStep = Callable[[int, int], None]
 
@@ -117,7 +120,7 @@ class Run:
 
     def _key(self, stage: str, item: Item) -> str:
         profile, options = self.networks.profile, self.options
-        parts: list[Any] = [stage, item.source, item.seed, options.dtype, self.networks.device.type]
+        parts: list[Any] = [_RECKONING, stage, item.source, item.seed, options.dtype, self.networks.device.type]
         parts.append(options.prior_steps or profile.prior_steps)
         if stage == "unrefined":
             weights = self.networks.hash_parts(["unclip", "autoencoder"])

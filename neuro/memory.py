@@ -1,7 +1,8 @@
 """Which networks stay on the card, and how many images go through them at once."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,9 +14,9 @@ from voxelight.neuro.profiles import PARTS_OF_STAGE, GenerationOptions, Part, Pr
 GIB = 1 << 30
 BATCHES = (16, 8, 4, 2, 1)
 CPU_BATCHES = (4, 2, 1)
-# Images that the decoder, the prior and the captioner see at once, padded with zeros. A matrix product rounds by its shape,
-# and nineteen steps that feed on themselves make much of little, so theirs is always the same: tokens and captions do
-# not depend on how many images came along.
+# Images that the decoder, the prior and the captioner see at once, padded with zeros. A matrix product rounds by its
+# shape, and nineteen steps that feed on themselves make much of little, so theirs is always the same: tokens and
+# captions do not depend on how many images came along.
 TOKEN_BATCH = 8
 # A larger batch than this gains less than moving parts costs.
 WORTH_MOVING = 8
@@ -88,6 +89,26 @@ def plan_memory(
                 if plan.need_gib <= available_gib:
                     return plan
     raise _too_little(available_gib, profile, options, can_offload, loaded)
+
+
+@contextmanager
+def explain_shortage(plan: MemoryPlan) -> Iterator[None]:
+    """Say what to do where the device runs out of memory in the block, other programs having taken it for one.
+
+    Raises
+    ------
+    Unavailable
+        It did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = f"a batch of {plan.batch // 2}, or " if plan.batch > 1 else ""
+        raise Unavailable(
+            f"too little memory for {plan.batch} images at once ({str(error).partition('. ')[0]})",
+            f"about {plan.need_gib:.1f} GiB for this job alone",
+            f"End what else uses the device, or choose {smaller}a smaller memory, which moves parts out that rest.",
+        ) from error
 
 
 def find_need_gib(

@@ -16,7 +16,7 @@ from voxelight.models.clip.text import NEGATIVE_PROMPT
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.errors import BadInput
 from voxelight.models.weights import find_part_sha256, load_into, load_part, read_vocabulary
-from voxelight.neuro.memory import GIB, MemoryPlan, plan_memory
+from voxelight.neuro.memory import GIB, MemoryPlan, explain_shortage, plan_memory
 from voxelight.neuro.profiles import GenerationOptions, Profile
 
 TextCondition = tuple[Tensor, Tensor]
@@ -134,18 +134,19 @@ def load_networks(
     plan = plan_memory(find_available_gib(where, options), profile, options, where.type != "cpu", wanted)
     modules: dict[str, nn.Module] = {}
     negative = None
-    for part in wanted:
-        is_autoencoder = profile.parts[part].network == "autoencoder"
-        dtype = getattr(torch, plan.autoencoder_dtype if is_autoencoder else options.dtype)
-        module = _build(profile, weights_folder, part)
-        if profile.random_weights:
-            sha256[part] = hash_tensors(module)
-        # Not the module's own `to`: diffusers' warns of layers that it would keep in float32, and there are none.
-        module = nn.Module.to(module, dtype).eval().requires_grad_(False)
-        if part == "refiner_text":
-            negative = _say(module.to(where), NEGATIVE_PROMPT)
-            continue
-        modules[part] = _settle(module, profile.parts[part].network, where, part not in plan.offloaded)
+    with explain_shortage(plan):
+        for part in wanted:
+            is_autoencoder = profile.parts[part].network == "autoencoder"
+            dtype = getattr(torch, plan.autoencoder_dtype if is_autoencoder else options.dtype)
+            module = _build(profile, weights_folder, part)
+            if profile.random_weights:
+                sha256[part] = hash_tensors(module)
+            # Not the module's own `to`: diffusers' warns of layers that it would keep in float32, and there are none.
+            module = nn.Module.to(module, dtype).eval().requires_grad_(False)
+            if part == "refiner_text":
+                negative = _say(module.to(where), NEGATIVE_PROMPT)
+            else:
+                modules[part] = _settle(module, profile.parts[part].network, where, part not in plan.offloaded)
     return Networks(profile, modules, sha256, plan, where, getattr(torch, options.dtype), negative)
 
 

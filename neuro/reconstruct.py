@@ -13,7 +13,7 @@ from voxelight.models.errors import BadInput
 from voxelight.models.values import ClipTokens
 from voxelight.neuro import stages
 from voxelight.neuro.generate import Arrays, Item, OnStep, Progress, Run, StageCache, generate
-from voxelight.neuro.memory import TOKEN_BATCH
+from voxelight.neuro.memory import TOKEN_BATCH, explain_shortage
 from voxelight.neuro.networks import Networks
 from voxelight.neuro.profiles import GenerationOptions, check_trials
 
@@ -90,6 +90,8 @@ def reconstruct(
     ------
     BadInput
         Betas that the decoder can't take, another number of seeds, or networks that do not reach the stop.
+    Unavailable
+        The device ran out of memory.
     """
     check_trials(networks.profile, trials)
     sources = [_hash(networks.hash_parts(["decoder"]), np.ascontiguousarray(betas, "<f4")) for betas in trials]
@@ -100,7 +102,7 @@ def reconstruct(
     unrefined = run.look_up_unrefined()
     calls = stages.count_prior_calls(networks, steps) * run.count_batches(len(missing), TOKEN_BATCH)
     progress = Progress(on_step, calls + run.count_image_steps(unrefined))
-    with networks.on_device("decoder"):
+    with explain_shortage(networks.plan), networks.on_device("decoder"):
         for some in run.batches(missing, TOKEN_BATCH):
             progress.check()
             brain = stages.decode_voxels(networks, [trials[run.items[number].image] for number in some])
@@ -133,6 +135,8 @@ def reconstruct_tokens(
     ------
     BadInput
         Tokens of another space, shape, or not finite; another number of seeds.
+    Unavailable
+        The device ran out of memory.
     """
     _check_tokens(networks, tokens)
     values = np.ascontiguousarray(tokens.values, "<f4")
@@ -145,7 +149,8 @@ def reconstruct_tokens(
 def _assemble(
     run: Run, entries: Sequence[Arrays], unrefined: Sequence[Arrays | None], progress: Progress
 ) -> list[Decoded]:
-    made = generate(run, entries, unrefined, progress)
+    with explain_shortage(run.networks.plan):
+        made = generate(run, entries, unrefined, progress)
     profile = run.networks.profile
     return [
         Decoded(

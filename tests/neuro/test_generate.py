@@ -305,6 +305,16 @@ def test_a_run_ends_at_the_step_that_is_refused(networks, trials, when, network)
     assert calls[network]
 
 
+def test_a_device_that_runs_out_of_memory_is_explained(networks, trials):
+    def on_step(done, _):
+        if done == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(Unavailable, match="a batch of 2, or a smaller memory") as refusal:
+        reconstruct(networks, trials, [1, 2, 3], FULL, on_step=on_step)
+    assert "4 images at once (CUDA out of memory)" in str(refusal.value)
+
+
 def test_stages_that_were_kept_are_read(networks, trials, decoded, tmp_path):
     cache = StageCache(tmp_path)
     first = reconstruct(networks, trials, [11, 12, 13], FULL, cache=cache)

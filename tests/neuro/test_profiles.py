@@ -1,5 +1,8 @@
 """Profiles: what is shipped fits together, and nonsense is refused."""
 
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -52,6 +55,13 @@ def test_the_published_profile_names_published_weights_that_give_its_parts():
         assert sizes.network == profile.parts[part].network
         whole = profile.parts[part].build_config()
         assert type(whole)(**sizes.config) == whole, part
+
+
+@pytest.mark.parametrize("module", ["voxelight.neuro.profiles", "voxelight.neuro.retrieve"])
+def test_asking_loads_no_network(tmp_path, module):
+    code = f"import sys, {module}; print(sorted({{'torch', 'diffusers', 'transformers'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_published_profile_has_the_published_numbers():
