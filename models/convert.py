@@ -26,6 +26,7 @@ from voxelight.models.records import (
     find_manifest,
     hash_file,
     require_acceptance,
+    storing,
     write_record,
 )
 from voxelight.models.shards import Entry, plan_shards, write_shard
@@ -102,13 +103,13 @@ def convert(
     Conflict
         It was converted before in another way, or is being converted now.
     Unavailable
-        The disk is too small.
+        The disk is too small, or a file can't be read or written.
     """
     options = options or ConvertOptions()
     _check(row, paths, options)
     rows = [row, *map(find_published, row.needs)]
     accepted = tuple(require_acceptance(folder, needed) for needed in rows)
-    with alone(folder, row.name, "being converted"):
+    with alone(folder, row.name, "being converted"), storing(folder):
         before = find_manifest(folder, row.name)
         if before is not None:
             return _same(before, folder, options)

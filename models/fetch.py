@@ -1,8 +1,10 @@
 """Fetch published weights from the Hugging Face hub, going on where an earlier attempt stopped."""
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,6 +19,7 @@ from voxelight.models.records import (
     find_fetched,
     hash_file,
     require_acceptance,
+    storing,
     write_record,
 )
 
@@ -114,6 +117,7 @@ def _transfer(url: str, path: Path, stated: "HfFileMetadata") -> Path:
     version = hashlib.sha256(str(stated.etag).encode()).hexdigest()[:12]
     part = path.with_name(f"{path.name}.{version}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(part, stated.size or 0)
     for stale in set(part.parent.glob(f"{path.name}.*.part")) - {part}:
         stale.unlink()
     with part.open("ab") as file:
@@ -125,10 +129,24 @@ def _transfer(url: str, path: Path, stated: "HfFileMetadata") -> Path:
     return part.replace(path)
 
 
+def _check_room(part: Path, size: int) -> None:
+    missing = size - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(part.parent).free
+    if free < missing:
+        raise Unavailable(
+            f"{free / 1e9:.1f} GB free at {part.parent}",
+            f"{missing / 1e9:.1f} GB for {part.parent.name}",
+            "Make room, or name another folder with VOXELIGHT_WEIGHTS.",
+        )
+
+
 def _explain(row: PublishedFile, place: Path, error: BaseException) -> VoxelightError:
     """Say what stands between a person and a file."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RemoteEntryNotFoundError
 
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+        with storing(place):
+            raise error
     command = f"voxelight weights fetch {row.name}"
     wanted = f"{row.file} of {row.repository}, licence {row.licence}"
     own = f"voxelight weights convert {row.name} FILE takes a file that you have."

@@ -201,7 +201,15 @@ LAYOUTS: dict[str, Layout] = {
     "clip-text": Layout(
         {"text": (Section("", "bigg."), Section("text_model.", "clip_l.", file=1))},
         "state_dict",
-        ("visual.*", "vision_model.*", "visual_projection.*", "text_projection.weight", "logit_*", *_SDXL_EXTRA),
+        (
+            "visual.*",
+            "vision_model.*",
+            "visual_projection.*",
+            "text_projection.weight",
+            "logit_*",
+            "attn_mask",
+            *_SDXL_EXTRA,
+        ),
     ),
     "autoencoder": Layout({"blurry": (Section("", "vae."),)}, "state_dict"),
     "bigg-to-l": Layout({"converter": (Section(),)}, "model_state_dict"),

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from voxelight.models.errors import Conflict, Refused
+from voxelight.models.errors import Conflict, Refused, Unavailable
 from voxelight.models.published import PublishedFile
 
 CHUNK_BYTES = 8 << 20
@@ -152,10 +152,30 @@ def require_acceptance(folder: Path, row: PublishedFile) -> Acceptance:
 
 def write_record(path: Path, record: Record) -> None:
     """Write a record, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with storing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(path)
+
+
+@contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Say what is wrong with a disk where the block can't go on because of it.
+
+    Raises
+    ------
+    Unavailable
+        A file can't be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{error.strerror or error} ({error.filename or folder})",
+            f"room and the right to write in {folder}",
+            "Make room, correct the rights, or name another folder with VOXELIGHT_WEIGHTS.",
+        ) from error
 
 
 @contextmanager
@@ -167,8 +187,10 @@ def alone(folder: Path, name: str, doing: str) -> Iterator[None]:
     Conflict
         Another process is at it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f".{name}.lock").open("w")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -196,7 +218,7 @@ def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> st
 def _read(kind: type[R], path: Path) -> R | None:
     try:
         return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -182,3 +182,28 @@ def test_a_hash_of_the_table_is_held_against_the_file(hub, tmp_path):
     with pytest.raises(Conflict, match=row.sha256):
         fetch(row, tmp_path)
     assert find_fetched(tmp_path, row.name) is None
+
+
+def test_a_folder_that_can_not_be_written_is_told_apart_from_a_missing_network(hub, agreed, row):
+    hub.files[row.file] = CONTENT
+    fetched_folder(agreed, row.name).parent.write_text("a file where a folder should be")
+    with pytest.raises(Unavailable, match="VOXELIGHT_WEIGHTS"):
+        fetch(row, agreed)
+
+
+def test_a_folder_of_weights_that_can_not_be_made_is_refused(tmp_path, row):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="VOXELIGHT_WEIGHTS"):
+        accept_licence(tmp_path / "file" / "weights", row)
+
+
+def test_a_file_in_a_folder_of_its_repository_is_found_by_the_conversion(hub, tmp_path):
+    from voxelight.models.convert import find_sources
+
+    row = find_published("final_subj01_pretrained_40sess_24bs")
+    accept_licence(tmp_path, row)
+    hub.files[row.file] = CONTENT
+    fetch(row, tmp_path)
+    (path,) = find_sources(tmp_path, row)
+    assert path.name == "last.pth"
+    assert path.read_bytes() == CONTENT
