@@ -1,15 +1,18 @@
 """Files of a folder of parity fixtures: a JSON that says what was run, and the tensors beside it."""
 
 import json
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from checks.folder import find_files
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+
+Made = TypeVar("Made")
 
 # Weights are stored in few bits; the outputs were computed in float32 from exactly those values.
 NARROW = {torch.float16, torch.bfloat16, torch.float8_e4m3fn}
@@ -82,12 +85,11 @@ class Fixture:
             raise BrokenFixture(f"{self.path.name} comes without the tensor {name!r} that this check needs")
         return self.tensors[name]
 
-    def once(self, make, *arguments):
-        """Return `make(self, *arguments)`, computed once for this file."""
-        key = (make, arguments)
-        if key not in self._made:
-            self._made[key] = make(self, *arguments)
-        return self._made[key]
+    def once(self, make: Callable[["Fixture"], Made]) -> Made:
+        """Return `make(self)`, computed once for this file."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def neighbour(self, stem: str) -> "Fixture":
         """Return the fixture of another name in the same folder."""
