@@ -145,8 +145,8 @@ def estimate_activations(profile: Profile, part: str, dtype: str) -> float:
     config = profile.parts[part].build_config()
     match profile.parts[part].network:
         case "sdxl-unet":
-            latent_pixels = (profile.side // 8) ** 2
-            numbers = 2 * latent_pixels * config.channels[0] * UNET_MAPS
+            _, rows, columns = profile.latent_shape
+            numbers = 2 * rows * columns * config.channels[0] * UNET_MAPS
         case "autoencoder":
             numbers = profile.side**2 * config.channels[0] * AUTOENCODER_MAPS
         case "mindeye2":

@@ -220,10 +220,10 @@ def _settle(module: nn.Module, network: str, device: torch.device, stays: bool) 
     """Return a network where it rests between stages, made fast where that pays."""
     if stays:
         module = nn.Module.to(module, device)
-    if device.type == "cuda" and network == "sdxl-unet":
-        from voxelight.models.diffusion.speed import prepare_unet
+    if device.type == "cuda" and network in ("sdxl-unet", "autoencoder"):
+        from voxelight.models.diffusion.speed import prepare_autoencoder, prepare_unet
 
-        module = prepare_unet(module, graphs=stays)
+        module = prepare_unet(module, graphs=stays) if network == "sdxl-unet" else prepare_autoencoder(module)
     if device.type == "cuda" and not stays:
         for one in (*module.parameters(), *module.buffers()):
             one.data = one.data.pin_memory()

@@ -119,10 +119,10 @@ def sample_unclip(
 
     Returns
     -------
-    tensor (image, 4, side / 8, side / 8)
+    tensor (image, *latent_shape of the profile)
     """
     side = networks.profile.side
-    latent = (4, side // 8, side // 8)
+    latent = networks.profile.latent_shape
 
     def draw(stage: str, *shape: int) -> Tensor:
         return SeededNoise(seeds, f"unclip {stage}", networks.device).draw(*shape)
@@ -176,7 +176,7 @@ def encode_unrefined(networks: Networks, images: Tensor, seeds: Sequence[int]) -
     """
     side = networks.profile.side
     images = resize(resize(images, networks.profile.result_side), side)
-    noise = SeededNoise(seeds, "refinement posterior", networks.device).draw(4, side // 8, side // 8)
+    noise = SeededNoise(seeds, "refinement posterior", networks.device).draw(*networks.profile.latent_shape)
     autoencoder: Any = networks.parts["refiner_autoencoder"]
     size = 1 if networks.plan.sliced_decode else len(images)
     pieces = zip(torch.split(images, size), torch.split(noise, size), strict=True)

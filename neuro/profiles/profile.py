@@ -101,6 +101,13 @@ class Profile(_Options):
         """Voxels of a trial."""
         return int(self.parts["decoder"].config["voxels"][0])
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latent of a generated image; imports the autoencoder's configuration."""
+        config = self.parts["autoencoder"].build_config()
+        side = self.side >> (len(config.channels) - 1)
+        return int(config.latent_channels), side, side
+
     def select_subject(self, subject: str) -> "Profile":
         """Return the profile with the decoder of one subject.
 

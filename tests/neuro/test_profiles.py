@@ -43,8 +43,6 @@ def test_the_parts_fit_each_other(name):
     for part in ("text", "refiner_text"):
         assert config["refiner"].context_dim == config[part].context_dim
         assert config["refiner"].vector_dim == config[part].pooled_dim + 6 * 256
-    assert config["autoencoder"].scale == config["refiner_autoencoder"].scale == 0.13025
-    assert config["blurry"].scale == 0.18215
 
 
 def test_the_published_profile_names_published_weights_that_give_its_parts():
@@ -67,7 +65,9 @@ def test_asking_loads_no_network(tmp_path, module):
 def test_the_published_profile_has_the_published_numbers():
     profile = find_profile("mindeye2")
     assert (profile.voxels, profile.prior_steps, profile.side, profile.result_side) == (15724, 20, 768, 256)
-    assert (profile.target_side, profile.refined_share) == (1024, 0.75)
+    assert (profile.target_side, profile.refined_share, profile.latent_shape) == (1024, 0.75, (4, 96, 96))
+    scales = [profile.parts[part].build_config().scale for part in ("autoencoder", "refiner_autoencoder", "blurry")]
+    assert scales == [0.13025, 0.13025, 0.18215]
 
 
 def test_every_subject_has_its_own_decoder():
