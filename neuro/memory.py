@@ -20,8 +20,12 @@ CPU_BATCHES = (4, 2, 1)
 TOKEN_BATCH = 8
 # A larger batch than this gains less than moving parts costs.
 WORTH_MOVING = 8
-# Context of the driver, workspaces of the libraries and what the allocator loses between blocks.
-RESERVE_GIB = 1.5
+# Context of the driver, workspaces of the libraries, and what the allocator loses between blocks.
+RESERVE_GIB = 2.0
+# Activations of an image, in feature maps of the first width at full size. Measured on an H100 in bfloat16 as peaks
+# less weights: 0.20 GiB for a guided step of SDXL-unCLIP at 768 x 768, 1.7 GiB for a decoded image; those of the decoder
+# with its prior are an estimate.
+UNET_MAPS, AUTOENCODER_MAPS, DECODER_MAPS, OTHER_NUMBERS = 18, 12, 80, 16 << 20
 # What works least first: a part is moved out only while it rests, and costs its own size in transfers once a call.
 OFFLOAD_ORDER = (
     *("text", "decoder", "refiner", "unclip", "image_encoder", "captioner"),
@@ -138,10 +142,7 @@ def find_autoencoder_dtype(dtype: str) -> str:
 
 
 def estimate_activations(profile: Profile, part: str, dtype: str) -> float:
-    """Return the GiB of activations that one image needs in one part.
-
-    A stated estimate: a number of full-size feature maps for each kind of network, two streams under guidance.
-    """
+    """Return the GiB of activations that one image needs in one part while it works, two streams where it is guided."""
     config = profile.parts[part].build_config()
     match profile.parts[part].network:
         case "sdxl-unet":
@@ -156,10 +157,21 @@ def estimate_activations(profile: Profile, part: str, dtype: str) -> float:
     return float(numbers * BYTES[dtype] / GIB)
 
 
-UNET_MAPS = 56
-AUTOENCODER_MAPS = 12
-DECODER_MAPS = 80
-OTHER_NUMBERS = 16 << 20
+def count_kept(profile: Profile, part: str, dtype: str) -> float:
+    """Return the GiB that a UNet keeps of an image's context: keys and values of each cross-attention, both streams."""
+    if profile.parts[part].network != "sdxl-unet":
+        return 0.0
+    config = profile.parts[part].build_config()
+    text = profile.parts["text"].build_config().length
+    tokens = text if part == "refiner" else profile.parts["decoder"].build_config().tokens
+    blocks = 2 * config.layers + 1  # of a level, on the way down and up
+    widths = [
+        width * depth * (blocks * attends + (level == len(config.channels) - 1))  # and one in the middle
+        for level, (width, depth, attends) in enumerate(
+            zip(config.channels, config.depth, config.attention, strict=True)
+        )
+    ]
+    return float(2 * 2 * tokens * sum(widths) * BYTES[dtype] / GIB)
 
 
 def _plan(profile: Profile, options: GenerationOptions, parts: tuple[str, ...], plan: MemoryPlan) -> MemoryPlan:
@@ -169,16 +181,21 @@ def _plan(profile: Profile, options: GenerationOptions, parts: tuple[str, ...], 
     for part in parts:
         if part == "refiner_text":
             continue  # it says one sentence while the weights are loaded, and is let go
-        is_autoencoder = profile.parts[part].network == "autoencoder"
-        dtype = autoencoder_dtype if is_autoencoder else options.dtype
+        network = profile.parts[part].network
+        dtype = autoencoder_dtype if network == "autoencoder" else options.dtype
         weights = count_parameters(profile.parts[part]) * BYTES[dtype] / GIB
-        at_once = 1 if plan.sliced_decode and is_autoencoder else plan.batch
+        at_once = 1 if plan.sliced_decode and network == "autoencoder" else plan.batch
         if part in TOKEN_PARTS:
             at_once = TOKEN_BATCH
         working = at_once * estimate_activations(profile, part, dtype)
-        moves = part in plan.offloaded
-        staying += 0 if moves else weights
-        visiting = max(visiting, working + (weights if moves else 0))
+        staying += at_once * count_kept(profile, part, dtype)
+        if part in plan.offloaded:
+            visiting = max(visiting, weights + working)
+        elif network == "sdxl-unet":
+            staying += weights + working  # its recorded graph holds on to what it works in
+        else:
+            staying += weights
+            visiting = max(visiting, working)
     return replace(plan, autoencoder_dtype=autoencoder_dtype, need_gib=RESERVE_GIB + staying + visiting)
 
 
