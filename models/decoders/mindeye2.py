@@ -115,7 +115,8 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
-    shortcut : in evaluation and with a sequence of one entry, add the one number that the mixer amounts to
+    shortcut : with a sequence of one entry, add what the mixer amounts to: one number, in training one an entry, as
+        its dropout has it; `mixer_blocks1` is not computed then
     """
 
     def __init__(self, config: MindEye2Config) -> None:
@@ -160,8 +161,8 @@ class Backbone(nn.Module):
 
     def mixed(self, x: Tensor) -> Tensor:
         """Return the mixer's output (b, n, hidden)."""
-        if self.shortcut and not self.training and self.config.seq_len == 1:
-            return x + shift(self.mixer_blocks2, x)
+        if self.shortcut and self.config.seq_len == 1:
+            return x + shift(self.mixer_blocks2, x, each=self.training)
         return mix(x, self.mixer_blocks1, self.mixer_blocks2)
 
     def low_level(self, flat: Tensor) -> tuple[Tensor, Tensor]:

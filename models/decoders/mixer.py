@@ -34,20 +34,22 @@ def mix(x: Tensor, over_width: Iterable[nn.Module], over_sequence: Iterable[nn.M
     return x
 
 
-def shift(over_sequence: Iterable[nn.Module], like: Tensor) -> Tensor:
-    r"""Return the one number c by which `mix` moves every entry of a sequence of one, :math:`x \mapsto x + c`.
+def shift(over_sequence: Iterable[nn.Module], like: Tensor, each: bool = False) -> Tensor:
+    r"""Return the number c by which `mix` moves the entries of a sequence of one, :math:`x \mapsto x + c`.
 
     A layer norm over one entry returns its bias whatever it sees, so that every block adds a constant, and what was
     mixed along the width is lost.
 
     Parameters
     ----------
-    over_sequence : blocks of width 1, in evaluation mode
-    like : gives type and device
+    over_sequence : blocks of width 1
+    like : tensor (b, 1, h), gives type and device
+    each : whether every entry has a dropout of its own, as in training; in evaluation c is the same for all
 
     Returns
     -------
-    tensor (1,)
+    tensor (1,), or (b, 1, h) where each entry has its own
     """
-    nothing = like.new_zeros(1)
-    return torch.stack([block(nothing) for block in over_sequence]).sum(dim=0)
+    nothing = like.new_zeros(*like.mT.shape) if each else like.new_zeros(1)
+    total = torch.stack([block(nothing) for block in over_sequence]).sum(dim=0)
+    return total.mT if each else total

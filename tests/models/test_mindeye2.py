@@ -233,8 +233,9 @@ def test_each_axis_keeps_a_residual_of_its_own():
         torch.testing.assert_close(backbone.mixed(x), y, rtol=1e-4, atol=1e-5)
 
 
-def test_training_takes_the_whole_path():
+def test_without_the_short_cut_training_takes_the_whole_path():
     network, voxels = build().double().train(), trials().double()
+    network.backbone.shortcut = False
     x = network.ridge(voxels)
     torch.manual_seed(0)
     one, other = network.backbone.mixed(x), network.backbone.mixed(x)
@@ -244,6 +245,23 @@ def test_training_takes_the_whole_path():
     alive = [network.backbone.backbone_linear.weight, network.backbone.mixer_blocks2[0][1][3].weight]
     # The gradient of a norm over one entry is nought but for rounding.
     assert max(dead) < 1e-12 * min(value.grad.abs().max() for value in alive)
+
+
+def test_with_the_short_cut_training_leaves_out_what_reaches_no_output():
+    network, voxels = build().double().train(), trials().double()
+    x = network.ridge(voxels)
+    torch.manual_seed(0)
+    added = network.backbone.mixed(x) - x
+    assert len(added.unique().round(decimals=9).unique()) > 1, "every entry has a dropout of its own"
+    network(voxels).tokens.square().sum().backward()
+    assert all(value.grad is None for value in network.backbone.mixer_blocks1.parameters())
+    assert network.backbone.mixer_blocks2[0][1][3].weight.grad.abs().max() > 0
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    short = network.backbone.mixed(x)
+    network.backbone.shortcut = False
+    torch.testing.assert_close(short, network.backbone.mixed(x))
 
 
 def test_repeats_may_be_averaged_before_the_tokens_but_not_before_retrieval():
