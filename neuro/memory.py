@@ -23,8 +23,8 @@ WORTH_MOVING = 8
 # Context of the driver, workspaces of the libraries, and what the allocator loses between blocks.
 RESERVE_GIB = 2.0
 # Activations of an image, in feature maps of the first width at full size. Measured on an H100 in bfloat16 as peaks
-# less weights: 0.20 GiB for a guided step of SDXL-unCLIP at 768 x 768, 1.7 GiB for a decoded image; those of the decoder
-# with its prior are an estimate.
+# less weights: 0.20 GiB for a guided step of SDXL-unCLIP at 768 x 768, 1.7 GiB for a decoded image. Those of the
+# decoder with its prior are an estimate.
 UNET_MAPS, AUTOENCODER_MAPS, DECODER_MAPS, OTHER_NUMBERS = 18, 12, 80, 16 << 20
 # What works least first: a part is moved out only while it rests, and costs its own size in transfers once a call.
 OFFLOAD_ORDER = (

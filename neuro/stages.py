@@ -15,6 +15,7 @@ from voxelight.models.diffusion.presets import SamplingPreset
 from voxelight.models.diffusion.samplers import SAMPLERS, Guided, img2img_start, start_latent
 from voxelight.models.diffusion.schedules import ddim_time_pairs
 from voxelight.models.diffusion.unet import EpsDenoiser, size_vector
+from voxelight.models.errors import BadInput
 from voxelight.neuro.memory import TOKEN_BATCH
 from voxelight.neuro.networks import Networks, TextCondition
 
@@ -206,11 +207,18 @@ def sample_refined(
     Returns
     -------
     tensor (image, 4, h, w)
+
+    Raises
+    ------
+    BadInput
+        The networks were loaded without `refiner_text`.
     """
     side, target = networks.profile.side, networks.profile.target_side
     sizes = size_vector(side, side, 0, 0, target, target)
     context, pooled = text
-    avoided_context, avoided_pooled = networks.negative or text
+    if networks.negative is None:
+        raise BadInput("networks that know nothing to avoid", "the part refiner_text", "Load them with that part too.")
+    avoided_context, avoided_pooled = networks.negative
     guided = Guided(
         EpsDenoiser(networks.parts["refiner"], preset.cache_every),
         networks.place(context),

@@ -276,6 +276,11 @@ def test_the_negative_prompt_is_said_by_the_encoders_of_the_refiner(networks):
     assert "refiner_text" not in networks.parts
 
 
+def test_networks_without_a_negative_prompt_do_not_refine(networks, trials):
+    with pytest.raises(BadInput, match="refiner_text"):
+        reconstruct(replace(networks, negative=None), trials[:1], [1], FULL)
+
+
 def test_steps_are_told_and_counted(networks, trials):
     told = []
     with counting(networks) as calls:
