@@ -125,10 +125,12 @@ def _save_tokens(recording: Recording, stimulus: str, found: "Sequence[Found]") 
     facts = {
         "stimulus": stimulus,
         "space": found[0].space,
-        "seeds": json.dumps([each.seed for each in found]),
-        "random_weights": json.dumps(recording.profile.random_weights),
+        "seeds": [each.seed for each in found],
+        "random_weights": recording.profile.random_weights,
     }
-    return OutputFile("tokens", f"{file_stem(stimulus)}_tokens.safetensors", TENSORS, save_tensors(tensors, facts))
+    # One entry: several would come in an order of their own each time, and the same tokens have one hash.
+    content = save_tensors(tensors, metadata={"facts": json.dumps(facts)})
+    return OutputFile("tokens", f"{file_stem(stimulus)}_tokens.safetensors", TENSORS, content)
 
 
 def _retrieve(recording: Recording, found: "Found") -> list[str]:

@@ -27,6 +27,39 @@ def betas_mat() -> bytes:
     return _mat(8, 3)
 
 
+def make_decodable(n_stimuli: int = 6, n_repeats: int = 2, **changes: float) -> bytes:
+    """A .mat with random betas of as many voxels as the profile `random-small` takes; some stimuli may have others."""
+    rng = np.random.default_rng(3)
+    pictures = rng.integers(0, 255, (n_stimuli, 64)).astype(np.uint8)
+    shown = np.tile(np.arange(n_stimuli), n_repeats)
+    betas = rng.normal(size=(len(shown), 1200)).astype(np.float32)
+    for place, value in changes.items():
+        betas[shown == int(place.removeprefix("stimulus"))] = value
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"fmriTrn": betas, "stimTrn": pictures[shown]})
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def make_mat():
+    """Make a file of random betas that the profile `random-small` takes."""
+    return make_decodable
+
+
+@pytest.fixture(scope="session")
+def decodable_mat() -> bytes:
+    """Random betas of 6 stimuli shown twice, with the pictures."""
+    return make_decodable()
+
+
+@pytest.fixture
+def decodable(services, decodable_mat):
+    """The name of a data set that may be decoded by the profile `random-small`."""
+    services.datasets.create(DatasetRequest(name="random", consent="simulated", purpose="a test", simulated=True))
+    services.scans.ingest(io.BytesIO(decodable_mat), ScanRequest(name="betas.mat", dataset="random"))
+    return "random"
+
+
 @pytest.fixture(scope="session")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small volumes of smooth noise."""
