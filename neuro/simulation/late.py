@@ -1,0 +1,174 @@
+"""Late voxels: features of an encoder that is handed in, mixed by the subject's own weights."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelight.models.errors import BadInput, NotFound, Refused
+from voxelight.models.values import ClipTokens, Stimuli
+
+Floats = NDArray[np.floating[Any]]
+
+_COMPRESSION = 0.7
+_DIMENSIONS = 128  # of what the late voxels of all subjects share, at most
+_SPECTRUM = -0.5  # of the k-th dimension's standard deviation: its variance falls as 1/k
+_LARGEST = 8192  # features that weights are drawn for
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What late voxels respond to.
+
+    Parameters
+    ----------
+    name : model and layer, written into every result
+    encode : Stimuli -> array (picture, feature, ...)
+    """
+
+    name: str
+    encode: Callable[[Stimuli], Floats]
+
+    def __call__(self, stimuli: Stimuli) -> Floats:
+        """Return the features of pictures as float64: array (picture, feature)."""
+        features = np.asarray(self.encode(stimuli), dtype=np.float64)
+        if len(features) != len(stimuli.ids) or not np.isfinite(features).all():
+            raise BadInput(
+                f"features of shape {features.shape} from {self.name} for {len(stimuli.ids)} pictures",
+                "one row of finite numbers a picture",
+                "Mend the encoder.",
+            )
+        return features.reshape(len(features), -1)
+
+
+def tokens_by_id(tokens: ClipTokens, ids: NDArray[np.str_]) -> Encoder:
+    """Make an encoder of tokens that were computed before: it looks pictures up by their id.
+
+    Parameters
+    ----------
+    tokens : ClipTokens (item, token, dim), which may lie on disk
+    ids : array (item,), the picture of each
+
+    Raises
+    ------
+    BadInput
+        There is not one id an item, or one stands twice.
+    """
+    place = {name: row for row, name in enumerate(ids.tolist())}
+    if len(place) != len(tokens.values) or len(ids) != len(tokens.values):
+        raise BadInput(
+            f"{len(ids)} ids, {len(place)} of them distinct, for {len(tokens.values)} token sequences",
+            "one id each, none twice",
+            "Name every picture once.",
+        )
+
+    def encode(stimuli: Stimuli) -> Floats:
+        missing = [name for name in stimuli.ids.tolist() if name not in place]
+        if missing:
+            raise NotFound(
+                f"no tokens of {len(missing)} pictures, {missing[0]} for one",
+                "tokens of every picture",
+                "Compute them.",
+            )
+        return np.asarray(tokens.values[[place[name] for name in stimuli.ids.tolist()]])
+
+    return Encoder(tokens.space, encode)
+
+
+def refuse_circular(encoder: str, target: str, judges: Iterable[str]) -> None:
+    """Refuse a headline on mismatched subjects whose encoding network is also the target or a judge.
+
+    Parameters
+    ----------
+    encoder : name of the network that made the late voxels
+    target : space that the decoder predicts
+    judges : names of the networks that score its pictures
+
+    Raises
+    ------
+    Refused
+        The encoding network is one of them.
+    """
+    if encoder in {target, *judges}:
+        raise Refused(
+            f"subjects whose late voxels were made by {encoder}, which the decoder predicts or is scored by",
+            "an encoding network that is neither target nor judge",
+            "Report it as an oracle check (matched), or simulate with another encoder.",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LateVoxels:
+    """Linear weights on the features of an encoder.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    offset : array (feature,), what is subtracted first
+    weights : array (feature, voxel)
+    exponent : of sign(d) |d|^exponent; 1 is linear
+    """
+
+    encoder: Encoder
+    offset: Floats
+    weights: Floats
+    exponent: float
+
+    def respond(self, features: Floats) -> NDArray[np.float32]:
+        """Return the responses to the features of pictures, array (picture, feature): array (picture, voxel)."""
+        drive = (features - self.offset) @ self.weights
+        if self.exponent != 1:
+            drive = np.sign(drive) * np.abs(drive) ** self.exponent
+        return drive.astype(np.float32)
+
+
+def draw_linear_voxels(count: int, encoder: Encoder, features: Floats, random: np.random.Generator) -> LateVoxels:
+    """Draw voxels that are linear in the features, each a random weighting of the standardised ones (matched kind).
+
+    Parameters
+    ----------
+    count : voxels
+    encoder : Encoder
+    features : array (picture, feature) of a sample, which gives means and deviations
+    random : generator
+    """
+    _refuse_large(encoder, features)
+    std = features.std(0)
+    weights = random.normal(size=(features.shape[1], count)) / np.sqrt(features.shape[1])
+    return LateVoxels(encoder, features.mean(0), weights / np.where(std > 0, std, np.inf)[:, None], 1)
+
+
+def draw_mixed_voxels(count: int, encoder: Encoder, features: Floats, random: np.random.Generator) -> LateVoxels:
+    """Draw compressive voxels that mix the principal components of the features (mismatched kind).
+
+    The components are scaled so that the variance of the k-th falls as 1/k: an assumption about late cortex, after the
+    power law of Stringer et al. (2019), Nature 571:361, in visual cortex of the mouse.
+
+    Parameters
+    ----------
+    count : voxels
+    encoder : Encoder
+    features : array (picture, feature) of a sample, which gives the components
+    random : generator
+    """
+    _refuse_large(encoder, features)
+    mean, std = features.mean(0), features.std(0)
+    scale = np.where(std > 0, 1 / np.where(std > 0, std, 1), 0)
+    _, lengths, axes = np.linalg.svd((features - mean) * scale, full_matrices=False)
+    kept = min(_DIMENSIONS, max(1, len(features) // 4), int((lengths > 1e-6 * lengths[0]).sum()))
+    # A component has no sign of its own; without this, two machines could make two subjects of one seed.
+    axes = axes[:kept] * np.sign(axes[np.arange(kept), np.abs(axes[:kept]).argmax(1)])[:, None]
+    spread = np.arange(1, kept + 1) ** _SPECTRUM * np.sqrt(len(features)) / lengths[:kept]
+    weights = (scale[:, None] * axes.T * spread) @ random.normal(size=(kept, count))
+    return LateVoxels(encoder, mean, weights, _COMPRESSION)
+
+
+def _refuse_large(encoder: Encoder, features: Floats) -> None:
+    if features.shape[1] > _LARGEST:
+        raise BadInput(
+            f"{features.shape[1]} features from {encoder.name}",
+            f"at most {_LARGEST}, so that weights of every voxel fit into memory",
+            "Pool tokens or channels first, and name what you did.",
+        )

@@ -1,0 +1,157 @@
+"""The best decoder of a linear-Gaussian subject, in closed form.
+
+For regression it is the posterior mean: no other estimate has a smaller mean squared error where the features are
+Gaussian, and no linear one where they are not. For identification it is the Gaussian likelihood of each candidate under
+the true weights and noise: no other rule names the right one more often where all candidates are equally likely.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelight.models.errors import BadInput
+
+Floats = NDArray[np.floating[Any]]
+
+REGRESSION = "posterior mean under the true weights and noise"
+IDENTIFICATION = "Gaussian likelihood under the true weights and noise"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    """Betas y = H t + b + e of features t ~ Normal(mean, covariance), with e ~ Normal(0, diag(variance) + L L').
+
+    Parameters
+    ----------
+    weights : H, array (voxel, feature)
+    intercept : b, array (voxel,)
+    variance : array (voxel,), of the noise that each voxel has for itself, above zero
+    loadings : L, array (voxel, dimension)
+    mean : array (feature,)
+    covariance : array (feature, feature); it may be singular
+
+    Raises
+    ------
+    BadInput
+        Sizes do not fit, or a variance is not above zero.
+    """
+
+    weights: Floats
+    intercept: Floats
+    variance: Floats
+    loadings: Floats
+    mean: Floats
+    covariance: Floats
+
+    def __post_init__(self) -> None:
+        voxels, features = self.weights.shape
+        fits = (
+            self.intercept.shape == self.variance.shape == (voxels,)
+            and self.loadings.shape[:1] == (voxels,)
+            and self.mean.shape == (features,)
+            and self.covariance.shape == (features, features)
+        )
+        if not fits or not (self.variance > 0).all():
+            raise BadInput(
+                f"weights of shape {self.weights.shape}, {(self.variance > 0).sum()} variances above zero, "
+                f"a covariance of shape {self.covariance.shape}",
+                "one variance above zero a voxel, and moments of every feature",
+                "Take weights, noise and moments of one subject and one encoder.",
+            )
+
+    def _whiten(self, columns: Floats) -> Floats:
+        """Return N^-1 columns, N the covariance of the noise (Woodbury): array (voxel, column)."""
+        scaled = columns / self.variance[:, None]
+        loads = self.loadings / self.variance[:, None]
+        inner = np.eye(loads.shape[1]) + self.loadings.T @ loads
+        whitened: Floats = scaled - loads @ np.linalg.solve(inner, loads.T @ columns)
+        return whitened
+
+    def _log_determinant(self) -> float:
+        inner = np.eye(self.loadings.shape[1]) + self.loadings.T @ (self.loadings / self.variance[:, None])
+        return float(np.log(self.variance).sum() + np.linalg.slogdet(inner)[1])
+
+
+def posterior_mean(model: LinearGaussian, betas: Floats, repeats: int = 1) -> Floats:
+    """Return E[t | y] = m + S (I + n J S)^-1 n H' N^-1 (y - H m - b), with J = H' N^-1 H.
+
+    Parameters
+    ----------
+    model : LinearGaussian
+    betas : array (item, voxel), averages of trials
+    repeats : n, trials of each average
+
+    Returns
+    -------
+    array (item, feature)
+    """
+    whitened = model._whiten(model.weights)
+    information = repeats * model.weights.T @ whitened
+    surprise = betas - model.weights @ model.mean - model.intercept
+    inner = np.eye(len(model.mean)) + information @ model.covariance
+    found: Floats = model.mean + (model.covariance @ np.linalg.solve(inner, repeats * whitened.T @ surprise.T)).T
+    return found
+
+
+def log_likelihood(model: LinearGaussian, betas: Floats, candidates: Floats, repeats: int = 1) -> Floats:
+    """Return log p(y | t) of every candidate.
+
+    Parameters
+    ----------
+    model : LinearGaussian
+    betas : array (item, voxel), averages of trials
+    candidates : array (candidate, feature)
+    repeats : trials of each average
+
+    Returns
+    -------
+    array (item, candidate), natural logarithm
+    """
+    centred, expected = betas - model.intercept, candidates @ model.weights.T
+    whitened = model._whiten(expected.T)
+    squares = (
+        (centred * model._whiten(centred.T).T).sum(1)[:, None] - 2 * centred @ whitened + (expected * whitened.T).sum(1)
+    )
+    voxels = len(model.variance)
+    constant = voxels * np.log(2 * np.pi / repeats) + model._log_determinant()
+    found: Floats = -0.5 * (repeats * squares + constant)
+    return found
+
+
+def identify(scores: Floats, shown: NDArray[np.intp]) -> dict[str, float]:
+    """Score identification: how often the shown candidate comes first, and how often it beats another one.
+
+    Parameters
+    ----------
+    scores : array (item, candidate), larger is likelier
+    shown : array (item,), the candidate that was shown
+
+    Returns
+    -------
+    ``top_1`` and ``two_way``, shares; a tie counts half in the second and not at all in the first
+    """
+    right = np.take_along_axis(scores, shown[:, None], axis=1)
+    beaten, even = (scores < right).sum(1), (scores == right).sum(1) - 1
+    others = scores.shape[1] - 1
+    return {"top_1": float((beaten == others).mean()), "two_way": float(((beaten + even / 2) / others).mean())}
+
+
+def fraction_of_oracle(score: float, null: float, oracle: float) -> float:
+    """Return (score - null) / (oracle - null): 0 at the null, 1 at the best that can be done.
+
+    Parameters
+    ----------
+    score, null, oracle : the decoder's, that of permuted stimuli, and the best decoder's, larger being better
+
+    Raises
+    ------
+    BadInput
+        The oracle is not above the null.
+    """
+    if not oracle > null:
+        raise BadInput(
+            f"an oracle of {oracle:g} and a null of {null:g}", "an oracle above the null", "Give subjects less noise."
+        )
+    return (score - null) / (oracle - null)
