@@ -99,8 +99,9 @@ def work_through(shell: Shell, request: JobRequest, out: Path) -> None:
         job = carry_out(shell, job)
     results = list(services.results.walk(ResultQuery(job=job.id)))
     written = export_decoded(services, job, results, out)
-    marks = [" (SIMULATED, not measured)"] * job.simulated + [" (RANDOM WEIGHTS)"] * job.random_weights
-    title = f"{job.recipe} on {job.dataset}{''.join(marks)}"
+    title = f"{job.recipe} on {job.dataset}{' (SIMULATED, not measured)' if job.simulated else ''}"
+    if job.random_weights:
+        title += "\nRANDOM WEIGHTS: means nothing"
     captions = [each for result in results for each in result.decoded if each.caption]
     shell.answer(
         WorkAnswer(job=job, results=results, files=written, refused=[]),

@@ -87,6 +87,16 @@ def finish(services: Services) -> Callable[[uuid.UUID], JobAnswer]:
 
 
 @pytest.fixture
+def decoded(services: Services, finish: Callable[[uuid.UUID], JobAnswer], make_mat) -> JobAnswer:
+    """A job that decoded two samples of each of three stimuli by random weights."""
+    services.datasets.create(DatasetRequest(name="random", consent="simulated", purpose="Tests", simulated=True))
+    services.scans.ingest(BytesIO(make_mat(n_stimuli=3)), ScanRequest(name="betas.mat", dataset="random"))
+    quick = {"preset": "fast", "prior_steps": 2, "dtype": "float32", "samples": 2}
+    request = JobRequest(kind="decode", recipe="random-small", dataset="random", options=quick, queue="cpu")
+    return finish(services.jobs.submit(request).id)
+
+
+@pytest.fixture
 def segmented(services: Services) -> ResultAnswer:
     """A label map as a worker writes it down, of a volume of two labels."""
     services.datasets.create(DatasetRequest(name="mri"))

@@ -39,6 +39,22 @@ def test_the_form_shows_what_the_recipe_is_and_submits_it(form, services):
     assert job.status == "queued"
 
 
+def test_the_form_of_a_profile_asks_how_far_to_decode(visit, services, decodable):
+    app = visit("jobs")
+    one(app.selectbox, "Recipe").set_value("random-small").run()
+    one(app.selectbox, "Data set").set_value(decodable).run()
+    assert "Random weights: means nothing" in texts(app)
+    one(app.button, "Submit job").click().run()
+    one(app.button, "Prepare the same again").click().run()
+    one(app.selectbox, "Decode up to").set_value("caption").run()
+    one(app.selectbox, "Sampling").set_value("fast").run()
+    one(app.number_input, "Samples of each stimulus").set_value(3).run()
+    one(app.button, "Submit job").click().run()
+    last, first = services.jobs.list().items
+    assert (first.kind, first.options) == ("decode", {})
+    assert last.options == {"stop": "caption", "preset": "fast", "samples": 3}
+
+
 def test_a_second_click_gives_no_second_job(form, services):
     one(form.button, "Submit job").click().run()
     assert one(form.button, "Submit job").disabled

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from voxelight.app.schemas import ResultQuery
+
 
 def one(elements, label):
     """The element of this label."""
@@ -32,6 +34,29 @@ def test_each_result_shows_the_stimulus_beside_the_estimate_and_what_that_is(vis
     assert "Simulated data" in texts(app)
     assert texts(app).count("Two way") == job.total
     assert len(app.json) == job.total
+
+
+def test_a_decoded_stimulus_shows_stages_captions_and_what_was_retrieved(visit, services, decoded):
+    app = visit("results")
+    said = texts(app)
+    assert "RANDOM WEIGHTS: these pictures mean nothing" in said
+    assert "Random weights: means nothing" in said
+    assert "Simulated data" in said
+    # of each stimulus: seen, unrefined and final of both samples, and the three that were retrieved
+    assert len(app.get("image")) == decoded.total * (2 * 3 + 3)
+    for result in services.results.query(ResultQuery(job=decoded.id)).items:
+        assert len(result.decoded) == 2
+        for each in result.decoded:
+            assert each.caption in said
+            assert f"seed {each.seed}" in said
+    assert "Retrieved from the pictures of the data set" in said
+    assert {button.label for button in app.get("download_button")} == {"Tokens"}
+    page = visit("jobs", job=str(decoded.id))
+    assert "RANDOM WEIGHTS" in texts(page)
+    assert {"Chance"} <= set(page.table[0].value.columns)
+    models = visit("models")
+    assert "random, nothing was learnt" in texts(models)
+    assert list(models.table[0].value["Weights"]) == ["random"]
 
 
 def test_a_label_map_shows_its_overlay_volumes_and_downloads(visit, segmented):
