@@ -30,6 +30,7 @@ _ON_SHEET = 24
 _FEWEST = 2
 _SCORED_SIDE = 64
 _DRAWS = 1000
+_NORMALISATION = "as stored"
 # Attribute of a result -> role of its file.
 _PICTURES = {"image": "reconstruction", "unrefined": "unrefined", "blurry": "blurry"}
 
@@ -160,7 +161,8 @@ def _describe(recording: Recording, found: "Sequence[Found]") -> dict[str, Any]:
         "random_weights": recording.profile.random_weights,
         "space": recording.profile.space,
         "seeds": [each.seed for each in found],
-        "betas": "as stored, outputs of repeats averaged",
+        "normalisation": _NORMALISATION,
+        "repeats": "outputs averaged",
     }
     provenance = Provenance(
         recipe=recording.profile.name,
@@ -204,10 +206,14 @@ def _score(stores: Stores, recording: Recording, runs: Sequence[Run]) -> tuple[l
         notes.append(f"No score: pictures of {len(scored)} decoded stimuli, and a score takes {_FEWEST} or more.")
         return [], notes
     notes.append("Whether the decoder was trained on these pictures is not known here.")
-    scores = _score_retrieval(stores, recording, scored)
-    if recording.gallery.tokens is None:
+    retrieval, pixels = _score_retrieval(stores, recording, scored), _score_pixels(stores, recording, scored)
+    if retrieval:
+        notes.append("The paper calls the brain of an image its image retrieval, and the image of a brain the reverse.")
+    else:
         notes.append(recording.gallery.missing)
-    return scores + _score_pixels(stores, recording, scored), notes
+    if pixels:
+        notes.append(f"Two-way identification and pixel correlation compare {_SCORED_SIDE} x {_SCORED_SIDE} pixels.")
+    return retrieval + pixels, notes
 
 
 def _score_retrieval(stores: Stores, recording: Recording, runs: Sequence[Run]) -> list[Score]:
@@ -227,6 +233,7 @@ def _score_retrieval(stores: Stores, recording: Recording, runs: Sequence[Run]) 
         "pool": report.pool,
         "draws": report.draws,
         "interval": report.interval,
+        "normalisation": _NORMALISATION,
         "n": len(runs),
     }
     named = {
@@ -257,7 +264,12 @@ def _score_pixels(stores: Stores, recording: Recording, runs: Sequence[Run]) -> 
     for name, metric in METRICS.items():
         values = metric(correlations, own)
         low, high = bootstrap_mean(values, own.astype(str), _DRAWS, recording.seed)
-        detail = {"interval": "bootstrap, over images", "side": _SCORED_SIDE, "n": len(pairs)}
+        detail = {
+            "interval": "bootstrap, over images",
+            "side": _SCORED_SIDE,
+            "normalisation": _NORMALISATION,
+            "n": len(pairs),
+        }
         if name in chances:
             detail["chance"] = chances[name]
         scores.append(Score(name, float(values.mean()), low=low, high=high, detail=detail))

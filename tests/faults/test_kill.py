@@ -1,5 +1,6 @@
 """A worker that dies, or is asked to stop, in the middle of a batch loses nothing and does nothing twice."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,10 +11,11 @@ from collections import Counter
 import nibabel as nib
 import numpy as np
 import pytest
+import scipy.io
 from sqlalchemy import func, select
 
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanRequest
-from voxelight.storage.schema import Artifact, Run, Segmentation
+from voxelight.storage.schema import Artifact, Reconstruction, Run, Segmentation
 
 
 @pytest.fixture
@@ -80,6 +82,54 @@ def test_the_next_worker_finishes_what_the_last_one_left(services, batch, n_item
     services.sweep(older_than_s=-1)
     assert all(services.stores.blobs.exists(sha256) for sha256 in hashes), "a sweep took what a row names"
     assert services.sweep(older_than_s=-1) == [], "a sweep left something"
+
+
+def _list_running(services, job):
+    return {run.id for run in services.jobs.list_runs(job.id, status="running")}
+
+
+@pytest.fixture
+def decoding(services, n_items):
+    """A job that decodes random betas by random weights, three stimuli at once."""
+    rng, shown = np.random.default_rng(0), np.tile(np.arange(n_items), 2)
+    content = io.BytesIO()
+    betas, pictures = rng.normal(size=(len(shown), 1200)), rng.integers(0, 255, (n_items, 64)).astype(np.uint8)
+    scipy.io.savemat(content, {"fmriTrn": betas.astype(np.float32), "stimTrn": pictures[shown]})
+    content.seek(0)
+    services.datasets.create(DatasetRequest(name="random", consent="simulated", purpose="a test", simulated=True))
+    services.scans.ingest(content, ScanRequest(name="betas.mat", dataset="random"))
+    options = {"batch": 3, "dtype": "float32"}
+    return services.jobs.submit(
+        JobRequest(kind="decode", recipe="random-small", dataset="random", queue="cpu", options=options)
+    )
+
+
+@pytest.mark.parametrize(("database_url", "n_items"), [("sqlite", 9)], indirect=["database_url"])
+def test_a_batch_of_denoising_that_is_cut_off_is_done_again_and_kept_once(services, decoding, n_items):
+    worker = _start_worker(services)
+    try:
+        _wait(services, decoding.id, lambda job: job.done >= 3 and len(_list_running(services, job)) == 3)
+        worker.kill()
+        worker.wait(60)
+        under_way = _list_running(services, decoding)
+        assert under_way, "the batch ended before the blow"
+        finished = {run.id: run.finished_at for run in services.jobs.list_runs(decoding.id, status="done")}
+        assert len(finished) < n_items
+        worker = _start_worker(services)
+        job = _wait(services, decoding.id, lambda job: job.status in ("done", "failed"))
+    finally:
+        worker.kill()
+        worker.wait(60)
+    assert (job.status, job.done, job.failed) == ("done", n_items, 0)
+    runs = services.jobs.list_runs(decoding.id)
+    assert {run.id: run.finished_at for run in runs if run.id in finished} == finished, "done items were done again"
+    again = {run.id for run in runs if run.attempts > 1}
+    assert again == under_way, "only what was under way was started twice"
+    with services.stores.sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Reconstruction)) == n_items
+        roles = Counter(session.scalars(select(Artifact.role).where(Artifact.run_id.is_not(None))))
+    assert roles.pop("retrieved") == 5 * n_items
+    assert set(roles.values()) == {n_items}
 
 
 @pytest.mark.parametrize(("database_url", "n_items"), [("sqlite", 4)], indirect=["database_url"])
