@@ -17,6 +17,7 @@ COMMANDS = {
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
+    "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
     "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel and repeat jobs."),

@@ -66,6 +66,16 @@ class DemoAnswer(Wire):
     folder: Path
 
 
+class SimulateAnswer(Wire):
+    """A simulation: its kind, the encoder of its late voxels, and a folder for each subject."""
+
+    simulated: bool
+    kind: str
+    encoder: str
+    folders: list[Path]
+    dataset: str | None
+
+
 class TrainAnswer(Wire):
     """The files of a training, and the mean Dice of each label over the held-out cases."""
 

@@ -2,7 +2,7 @@
 
 from voxelight.neuro.simulation.ceilings import measure_ncsnr, noise_ceiling, read_nsd
 from voxelight.neuro.simulation.design import DesignOptions, Trials, plan_trials
-from voxelight.neuro.simulation.late import Encoder, refuse_circular, tokens_by_id
+from voxelight.neuro.simulation.late import Encoder, features_by_id, refuse_circular, tokens_by_id
 from voxelight.neuro.simulation.noise import NoiseOptions
 from voxelight.neuro.simulation.oracle import (
     LinearGaussian,
@@ -35,6 +35,7 @@ __all__ = [
     "SubjectOptions",
     "Trials",
     "collect_batches",
+    "features_by_id",
     "fraction_of_oracle",
     "identify",
     "log_likelihood",

@@ -43,12 +43,13 @@ class Encoder:
         return features.reshape(len(features), -1)
 
 
-def tokens_by_id(tokens: ClipTokens, ids: NDArray[np.str_]) -> Encoder:
-    """Make an encoder of tokens that were computed before: it looks pictures up by their id.
+def features_by_id(name: str, values: Floats, ids: NDArray[np.str_]) -> Encoder:
+    """Make an encoder of features that were computed before: it looks pictures up by their id.
 
     Parameters
     ----------
-    tokens : ClipTokens (item, token, dim), which may lie on disk
+    name : model and layer
+    values : array (item, ...), which may lie on disk
     ids : array (item,), the picture of each
 
     Raises
@@ -56,25 +57,30 @@ def tokens_by_id(tokens: ClipTokens, ids: NDArray[np.str_]) -> Encoder:
     BadInput
         There is not one id an item, or one stands twice.
     """
-    place = {name: row for row, name in enumerate(ids.tolist())}
-    if len(place) != len(tokens.values) or len(ids) != len(tokens.values):
+    place = {item: row for row, item in enumerate(ids.tolist())}
+    if not len(place) == len(ids) == len(values):
         raise BadInput(
-            f"{len(ids)} ids, {len(place)} of them distinct, for {len(tokens.values)} token sequences",
+            f"{len(ids)} ids, {len(place)} of them distinct, for {len(values)} rows of {name}",
             "one id each, none twice",
             "Name every picture once.",
         )
 
     def encode(stimuli: Stimuli) -> Floats:
-        missing = [name for name in stimuli.ids.tolist() if name not in place]
+        missing = [item for item in stimuli.ids.tolist() if item not in place]
         if missing:
             raise NotFound(
-                f"no tokens of {len(missing)} pictures, {missing[0]} for one",
-                "tokens of every picture",
+                f"{name} without {len(missing)} pictures, {missing[0]} for one",
+                "a row for every picture that is shown or that responses are standardised on",
                 "Compute them.",
             )
-        return np.asarray(tokens.values[[place[name] for name in stimuli.ids.tolist()]])
+        return np.asarray(values[[place[item] for item in stimuli.ids.tolist()]])
 
-    return Encoder(tokens.space, encode)
+    return Encoder(name, encode)
+
+
+def tokens_by_id(tokens: ClipTokens, ids: NDArray[np.str_]) -> Encoder:
+    """Make an encoder of a decoder's own tokens, named by their space: `features_by_id` of them."""
+    return features_by_id(tokens.space, tokens.values, ids)
 
 
 def refuse_circular(encoder: str, target: str, judges: Iterable[str]) -> None:
