@@ -25,12 +25,11 @@ from voxelight.neuro.training.objective import (
     split,
 )
 from voxelight.neuro.training.optimiser import build_optimiser, build_scaler, choose_trained
+from voxelight.neuro.training.plain import DTYPES
 from voxelight.neuro.training.recipe import TrainingRecipe
 from voxelight.neuro.training.ridge import find_weights, use_adapters
 from voxelight.neuro.training.samples import Dealer, Dealt, TrainingData
 from voxelight.neuro.training.seeds import seed_dropout, seeded
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class DecoderTrainee:
     def _compute(self, model: torch.nn.Module, samples: Samples, number: int, part: int) -> Outputs:
         """Go through the network; the same step and part drop the same entries, however often."""
         seed_dropout(self._recipe.seed, number, processes.rank(), part)
-        dtype = _DTYPES[self._recipe.precision]
+        dtype = DTYPES[self._recipe.precision]
         with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None):
             outputs: Outputs = model(samples)
         return outputs

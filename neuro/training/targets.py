@@ -15,7 +15,6 @@ OnStep = Callable[[int, int], None]
 Encode = Callable[[Tensor, Sequence[str]], Tensor]
 """``(pictures (b, 3, h, w) in [0, 1] on the device, their keys) -> targets (b, ...)``."""
 
-KINDS = ("tokens", "latent", "maps", "maps_aug")
 CAPTION_BYTES = 512
 _SHOWN = 3
 
@@ -44,7 +43,7 @@ class Targets(Protocol):
     """Where a training reads what it is to predict."""
 
     def read(self, kind: str, keys: Sequence[str], step: int) -> Tensor:
-        """Return targets (key, ...), one of `KINDS`, for a step; on any device."""
+        """Return targets (key, ...) of a kind, ``tokens`` for one, for a step; on any device."""
 
     def check(self, kinds: Sequence[str], keys: Sequence[str]) -> None:
         """Refuse a training whose targets aren't all there, before its first step."""
@@ -54,6 +53,11 @@ def hash_picture(picture: NDArray[Any]) -> str:
     """Return the sha256 of a picture's type, shape and pixels, which is its key."""
     little = np.ascontiguousarray(picture, dtype=picture.dtype.newbyteorder("<"))
     return hashlib.sha256(f"{little.dtype.str} {little.shape}\n".encode() + little.tobytes()).hexdigest()
+
+
+def hash_keys(keys: Sequence[str]) -> str:
+    """Return the sha256 of keys in their order, by which a checkpoint knows its data."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
 class CachedTargets:
