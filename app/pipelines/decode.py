@@ -3,6 +3,8 @@
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -21,6 +23,7 @@ from voxelight.storage.schema import Dataset, Job, Run
 from voxelight.storage.stores import Stores
 
 _STEP = 64
+_BATCHES_A_VISIT = 8  # where networks move to the card and back, so that they move seldom
 _LICENCE_LETTERS = 200
 
 
@@ -120,7 +123,8 @@ class OpenDecoding:
             device=self._device,
         )
         plan = find_networks(self._profile, stores.weights, self._options, self._device).plan
-        self.at_once = max(1, plan.batch // self._options.samples)
+        images = plan.batch * (_BATCHES_A_VISIT if plan.offloaded else 1)
+        self.at_once = max(1, images // self._options.samples)
 
     def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
         """Decode stimuli together; what one gives depends neither on its neighbours nor on their number."""
@@ -137,8 +141,11 @@ class OpenDecoding:
             cache=self._cache,
         )
         samples = self._options.samples
-        for number, run in enumerate(runs):
-            yield run, describe_run(self._recording, run.item_key, found[number * samples : (number + 1) * samples])
+        parts = [found[start : start + samples] for start in range(0, len(found), samples)]
+        # Pictures are compressed beside each other: one by one it would take longer than a card takes to make them.
+        with ThreadPoolExecutor() as pool:
+            outcomes = pool.map(partial(describe_run, self._recording), [run.item_key for run in runs], parts)
+            yield from zip(runs, outcomes, strict=True)
 
     def finish(self, runs: list[Run]) -> JobOutcome:
         """Draw the contact sheet and score what can be scored."""

@@ -13,7 +13,7 @@ from voxelight.app.ui.wording import CONSENTS, plain, say_many
 from voxelight.models.errors import VoxelightError
 
 WHY_CONSENT = (
-    "Decoding shows what somebody saw. So a reconstruction job runs only on a data set that says on what ground "
+    "Decoding shows what somebody saw. So a job that decodes runs only on a data set that says on what ground "
     "(consent) and what for (purpose) its data may be decoded. Segmentation needs neither."
 )
 _LISTED = 500

@@ -33,5 +33,5 @@ with problems_shown():
         f"- {plain(health.notice)} It is no medical device, and no result may guide diagnosis or treatment.\n"
         f"- {plain(DECODING_NOTICE)} A decoded picture shows what a model finds most likely from measured responses, "
         "under the conditions that stand beside its scores.\n"
-        "- Decoding asks for consent and purpose; without them a reconstruction job is refused."
+        "- Decoding asks for consent and purpose; without them such a job is refused."
     )

@@ -170,7 +170,9 @@ def test_a_series_where_a_volume_is_due_leaves_nothing(client, upload, state, ma
     assert state() == before
 
 
-def test_recipes_are_listed_for_both_kinds(client):
+def test_recipes_are_listed_for_every_kind(client):
     recipes = client.get("recipes").json()["items"]
-    assert {recipe["kind"] for recipe in recipes} == {"segment", "reconstruct"}
+    assert {recipe["kind"] for recipe in recipes} == {"segment", "reconstruct", "decode"}
+    assert len({recipe["name"] for recipe in recipes}) == len(recipes)
+    assert [recipe["name"] for recipe in recipes if recipe["random_weights"]] == ["random-small"]
     assert "miyawaki-ridge" in {recipe["name"] for recipe in recipes}
