@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from voxelight.models.decoders.mindeye2 import MindEye2Config
 from voxelight.neuro.training.batches import TrainingSubject
 from voxelight.neuro.training.recipe import Losses, TrainingRecipe, find_training_recipe
 from voxelight.neuro.training.samples import TrainingData
@@ -67,6 +68,10 @@ def make_targets(folder, subjects, copies=2):
     )
 
 
+def find_config(recipe, voxels):
+    return MindEye2Config(voxels=tuple(voxels), **recipe.config)
+
+
 def make_recipe(**changes):
     """Two steps an epoch for one subject: two epochs mixed of six."""
     options = {
@@ -102,5 +107,11 @@ def make_network():
 def small():
     """The functions above, which no test can import."""
     return SimpleNamespace(
-        key=key, make_subject=make_subject, make_targets=make_targets, make_recipe=make_recipe, silence=silence, config=SMALL
+        key=key,
+        make_subject=make_subject,
+        make_targets=make_targets,
+        make_recipe=make_recipe,
+        find_config=find_config,
+        silence=silence,
+        config=SMALL,
     )

@@ -1,4 +1,4 @@
-"""Three steps of training beside a reference that is written out by hand: losses, AdamW and one cycle in plain torch."""
+"""Three steps of training beside a reference that is written out by hand: losses, AdamW and one cycle."""
 
 import copy
 import math
@@ -160,7 +160,9 @@ class Reference:
         return -((wanted * logits.log_softmax(1)).sum(1) + (wanted * logits.T.log_softmax(1)).sum(1)).mean() / 2
 
     def soft(self, student, teacher, augmented):
-        s, t, a = (part.flatten(0, 1) / part.flatten(0, 1).norm(dim=1, keepdim=True) for part in (student, teacher, augmented))
+        s, t, a = (
+            part.flatten(0, 1) / part.flatten(0, 1).norm(dim=1, keepdim=True) for part in (student, teacher, augmented)
+        )
         there = F.cross_entropy(s @ a.T / 0.2, (t @ a.T / 0.2).softmax(1))
         return (there + F.cross_entropy(a @ s.T / 0.2, (a @ t.T / 0.2).softmax(1))) / 2
 
@@ -191,7 +193,9 @@ class Reference:
                 if self.decays(name):
                     parameter *= 1 - rate * 0.01
                 # torch corrects by the present beta1, to the power of the steps taken.
-                parameter -= rate * (m / (1 - beta1 ** (number + 1))) / ((v / (1 - 0.999 ** (number + 1))).sqrt() + 1e-8)
+                parameter -= (
+                    rate * (m / (1 - beta1 ** (number + 1))) / ((v / (1 - 0.999 ** (number + 1))).sqrt() + 1e-8)
+                )
 
     def decays(self, name):
         if name.startswith("ridge."):
@@ -200,7 +204,14 @@ class Reference:
             return False
         norm = name.endswith(".g") or any(
             part in name
-            for part in ("norm", "clip_proj.0.", "clip_proj.3.", "clip_proj.6.", "maps_projector.1.", "maps_projector.4.")
+            for part in (
+                "norm",
+                "clip_proj.0.",
+                "clip_proj.3.",
+                "clip_proj.6.",
+                "maps_projector.1.",
+                "maps_projector.4.",
+            )
         )
         mixer_norm = "mixer_blocks" in name and name.split(".")[3] == "0"
         return self.recipe.defects.decayed_norms or not (norm or mixer_norm)
@@ -218,7 +229,9 @@ def test_three_steps_equal_those_written_by_hand(subjects, phase, defects, small
     expected = [reference.step(number) for number in range(STEPS_COMPARED)]
     rows = train_three_steps(network, data, recipe)
     assert [row["loss"] for row in rows] == pytest.approx(expected, rel=2e-5)
-    assert [(row["lr"], row["beta1"]) for row in rows] == [pytest.approx(reference.rate(k)) for k in range(STEPS_COMPARED)]
+    assert [(row["lr"], row["beta1"]) for row in rows] == [
+        pytest.approx(reference.rate(k)) for k in range(STEPS_COMPARED)
+    ]
     trained = dict(network.named_parameters())
     compared = 0
     for name, sure in reference.sure.items():

@@ -140,13 +140,15 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(small, make_data, make_
     data = make_data(2)
     found = []
     for parts in (1, 2, 4):
-        recipe = small.make_recipe(batch=4, micro_batches=parts, epochs=2, losses=Losses(mixing_share=share))
+        losses = Losses(mixing_share=share)
+        recipe = small.make_recipe(batch=4, micro_batches=parts, epochs=4, trials_a_session=8, losses=losses)
         log = TrainingLog(tmp_path / f"{parts}.jsonl")
         network = make_network(data, recipe)
         fit_decoder(network, data, recipe, "cpu", Hooks(log=log))
         found.append([row["loss"] for row in log.rows()])
-    assert found[1] == pytest.approx(found[0], rel=1e-4)
-    assert found[2] == pytest.approx(found[0], rel=1e-4)
+    assert len(found[0]) == 12
+    assert found[1] == pytest.approx(found[0], rel=5e-4)
+    assert found[2] == pytest.approx(found[0], rel=5e-4)
 
 
 def test_two_processes_train_as_one_does(worker, tmp_path):
