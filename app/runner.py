@@ -50,14 +50,18 @@ class Runner:
         As many as the pipeline takes at once are done together. An item that was started before is done by itself: it
         may be the one that took its worker down.
         """
-        waiting, done = [uuid.UUID(run_id) for run_id in run_ids], 0
+        with self._stores.sessions() as session:
+            job = _read_job(session, job_id)
+        due = [uuid.UUID(run_id) for run_id in run_ids]
+        waiting, done = due, 0
         try:
             while waiting:
-                job, runs = self._claim(job_id, waiting[:1])
+                runs = self._claim(job, waiting[:1])
                 if runs:
                     done += self._start(job, runs, waiting[1:])
                 waiting = [run_id for run_id in waiting[1:] if run_id not in {run.id for run in runs}]
         except _Cancelled:
+            release_runs(self._stores, due)
             self._open.pop(job_id, None)
         return done
 
@@ -94,8 +98,8 @@ class Runner:
             self._record(first, problem)
             return 0
         if first.attempts == 1 and opened.at_once > 1:
-            runs += self._claim(job.id, waiting[: opened.at_once - 1], fresh=True)[1]
-        return self._do(opened, runs, partial(self._go_on, job.id))
+            runs += self._claim(job, waiting[: opened.at_once - 1], fresh=True)
+        return self._do(opened, runs, partial(self._go_on, job))
 
     def _do(self, opened: OpenPipeline, runs: list[Run], go_on: Callable[[], None]) -> int:
         """Do runs together; where that fails, one by one, so that a bad item fails none beside it."""
@@ -105,7 +109,6 @@ class Runner:
                 record_run(self._stores, run.id, outcome)
                 del left[run.id]
         except _Cancelled:
-            release_runs(self._stores, list(left))
             raise
         except Exception as problem:
             if len(runs) == 1:
@@ -117,12 +120,11 @@ class Runner:
     def _record(self, run: Run, problem: Exception) -> None:
         record_failure(self._stores, run.id, type(problem).__name__, str(problem), traceback.format_exc(limit=-20))
 
-    def _go_on(self, job_id: uuid.UUID) -> None:
+    def _go_on(self, job: Job) -> None:
         with self._stores.sessions() as session:
-            if session.scalar(select(Job.status).where(Job.id == job_id)) == "cancelled":
-                raise _Cancelled
+            _refuse_cancelled(session, job)
 
-    def _claim(self, job_id: uuid.UUID, run_ids: list[uuid.UUID], fresh: bool = False) -> tuple[Job, list[Run]]:
+    def _claim(self, job: Job, run_ids: list[uuid.UUID], fresh: bool = False) -> list[Run]:
         """Mark runs as started, in a transaction of their own, and return those that were neither done nor refused.
 
         Raises
@@ -131,15 +133,13 @@ class Runner:
             The job was cancelled.
         """
         with self._stores.sessions.begin() as session:
-            job = _read_job(session, job_id)
-            if job.status == "cancelled":
-                raise _Cancelled
+            _refuse_cancelled(session, job)
             due = update(Run).where(Run.id.in_(run_ids), Run.status != "done")
             if fresh:
                 due = due.where(Run.attempts == 0)
             started = {"status": "running", "attempts": Run.attempts + 1, "started_at": utc_now(), "finished_at": None}
             claimed = session.scalars(due.values(**started).returning(Run.id)).all()
-            return job, list(session.scalars(_select_runs().where(Run.id.in_(claimed)).order_by(Run.position)))
+            return list(session.scalars(_select_runs().where(Run.id.in_(claimed)).order_by(Run.position)))
 
     def _find_open(self, job: Job) -> OpenPipeline:
         if job.id not in self._open:
@@ -161,6 +161,13 @@ class WorkerLost(RuntimeError):
             f"Found {starts} starts of this item that ended with the worker; expected it to end by itself. "
             "Look for too little memory, or try the item on another machine."
         )
+
+
+def _refuse_cancelled(session: Session, job: Job) -> None:
+    """Raise where the job was cancelled since it was read, though it may have been taken up again."""
+    status, attempt = session.execute(select(Job.status, Job.attempt).where(Job.id == job.id)).one()
+    if status == "cancelled" or attempt != job.attempt:
+        raise _Cancelled
 
 
 def _read_job(session: Session, job_id: uuid.UUID) -> Job:

@@ -147,9 +147,11 @@ def record_failure(stores: Stores, run_id: uuid.UUID, error_class: str, message:
 
 
 def release_runs(stores: Stores, run_ids: Sequence[uuid.UUID]) -> None:
-    """Give back runs that were started and are to be left alone, their job having been cancelled."""
+    """Give back runs that were started and are to be left alone, if their job is cancelled and not taken up again."""
+    cancelled = select(Job.id).where(Job.status == "cancelled")
     with stores.sessions.begin() as session:
-        session.execute(update(Run).where(Run.id.in_(run_ids), Run.status == "running").values(status="cancelled"))
+        under_way = update(Run).where(Run.id.in_(run_ids), Run.status == "running", Run.job_id.in_(cancelled))
+        session.execute(under_way.values(status="cancelled"))
 
 
 def record_job(stores: Stores, job_id: uuid.UUID, outcome: JobOutcome) -> None:

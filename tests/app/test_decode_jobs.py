@@ -229,6 +229,7 @@ def test_decoding_asks_for_consent(services, decodable):
 
 
 @sqlite
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_one_bad_stimulus_fails_none_beside_it(services, make_mat):
     store(services, make_mat(stimulus1=1e30))  # finite, and too large for any network
     job = do(services, ask(services))
@@ -286,6 +287,30 @@ def test_cancel_stops_within_two_denoising_steps(services, decodable, in_the_pri
             services.jobs.retry(job.id)
             job = wait(services, job.id)
     assert (job.status, job.done, job.failed, job.attempt) == ("done", 6, 0, 2)
+
+
+@pytest.mark.parametrize("taken_up", [False, True], ids=["left", "taken-up-at-once"])
+def test_a_job_that_is_cancelled_while_networks_load_leaves_nothing_running(services, decodable, monkeypatch, taken_up):
+    job = ask(services, stop="tokens")
+    load = loaded.load_networks
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(loaded, "load_networks", load)
+        services.jobs.cancel(job.id)
+        if taken_up:
+            services.jobs.retry(job.id)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(loaded, "load_networks", interrupted)
+    runner = Runner(services)
+    [batch] = runner.list_batches(job.id)
+    assert runner.run_batch(job.id, batch) == 0
+    runs = services.jobs.list_runs(job.id)
+    assert {run.status for run in runs} == {"pending" if taken_up else "cancelled"}
+    if not taken_up:
+        services.jobs.retry(job.id)
+    assert do(services, job).status == "done"
+    assert {run.attempts for run in services.jobs.list_runs(job.id)} == {1}
 
 
 @sqlite
