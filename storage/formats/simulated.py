@@ -83,14 +83,16 @@ def write_simulated(
 
     Raises
     ------
+    BadInput
+        There are too few pictures for the design; nothing is written.
     Conflict
         The folder holds another simulation.
     Unavailable
         The disk has too little room.
     """
+    plans = {number: _plan(pictures, make, number) for number in make.subjects}
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, pictures, make, encoder)
-    plans = {number: _plan(pictures, make, number) for number in make.subjects}
     sizes = {number: len(batch_pictures(*plan)) + make.count_sessions(number) for number, plan in plans.items()}
     total, done = sum(sizes.values()), 0
     for number, (plan, trials) in plans.items():
@@ -279,15 +281,12 @@ def _write_tables(place: Path, subject: SimulatedSubject, pictures: PictureSet, 
     fields = np.full((n_voxels, 3), np.nan)
     if early is not None:
         fields[: len(early.x)] = np.stack([early.x, early.y, early.size], axis=1)
-    cells = ([f"{value:.6g}" if np.isfinite(value) else "n/a" for value in row] for row in fields.tolist())
-    told = (
-        (region, f"{value:.6g}") for region, value in zip(subject.regions.tolist(), subject.ncsnr.tolist(), strict=True)
+    columns = (subject.regions.tolist(), *np.column_stack([subject.ncsnr, fields]).T.tolist())
+    cells = (
+        (region, *(f"{number:.6g}" if np.isfinite(number) else "n/a" for number in numbers))
+        for region, *numbers in zip(*columns, strict=True)
     )
-    _write_table(
-        place / _VOXELS,
-        ("region", "ncsnr", "x", "y", "size"),
-        ((*first, *rest) for first, rest in zip(told, cells, strict=True)),
-    )
+    _write_table(place / _VOXELS, ("region", "ncsnr", "x", "y", "size"), cells)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
