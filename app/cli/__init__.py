@@ -16,6 +16,7 @@ COMMANDS = {
         "voxelight.app.cli.decode:decode",
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
+    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded, or compare two jobs."),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),

@@ -135,6 +135,8 @@ def adjust_p(p: Floats) -> NDArray[np.float64]:
         A value is no probability.
     """
     p = np.asarray(p, np.float64)
+    if not len(p):
+        return p.astype(np.float64)
     if not bool(((p >= 0) & (p <= 1)).all()):
         raise BadInput(
             f"p-values from {np.min(p)} to {np.max(p)}", "values from 0 to 1", "Leave out tests without one."

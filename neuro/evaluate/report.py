@@ -125,7 +125,7 @@ def score_reconstructions(
     shown = stimuli.select(ids)
     pictures = resize_pictures(shown, recipe.picture_side)
     own = find_rows(ids, np.concatenate([fold.stimulus_ids for fold in folds]))
-    units = _units_of(betas, ids, recipe.unit)
+    units = find_units(betas, ids, recipe.unit)
     predicted = {"": np.concatenate([fold.predictions for fold in folds])}
     predicted |= {f".{name}": baseline(betas, pictures, recipe) for name, baseline in BASELINES.items()}
     null = _null(betas, shown, units, recipe)
@@ -168,7 +168,7 @@ def _in_order(split: Split, reconstructions: Sequence[FoldReconstruction]) -> li
     return [given[fold.key] for fold in split.folds]
 
 
-def _units_of(betas: Betas, ids: Labels, unit: str) -> Labels:
+def find_units(betas: Betas, ids: Labels, unit: str) -> Labels:
     """Return what each stimulus is resampled with: the unit it is held out with, or itself where that is not one."""
     unit_ids = find_unit_ids(betas, unit)
     found = [np.unique(unit_ids[betas.stimulus_ids == name]) for name in ids]

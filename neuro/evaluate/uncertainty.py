@@ -200,3 +200,50 @@ def find_rank(n: int, level: float) -> int:
             "Calibrate on more held-out trials, or promise less.",
         )
     return rank - 1
+
+
+def check_tokens(predicted: Floats, truth: Floats, level: float = 0.9, seed: int = 0) -> Coverage:
+    """Calibrate intervals on one half of held-out predictions and check them on the other, both ways.
+
+    Parameters
+    ----------
+    predicted, truth : array (item, ...), held-out predictions of tokens, or of pixels, and what they should be
+    level : to be covered
+    seed : of the halves
+
+    Raises
+    ------
+    BadInput
+        A half has too few items for the level.
+    """
+    shape = (len(predicted), -1, 1)
+    errors = np.asarray(predicted, np.float64).reshape(shape) - np.asarray(truth, np.float64).reshape(shape)
+    inside, widths = np.zeros(errors.shape, dtype=bool), []
+    for fitted, checked in _halves(len(errors), seed):
+        half = fit_token_uncertainty(errors[fitted]).half_width(level)
+        inside[checked] = np.abs(errors[checked]) <= half
+        widths.append(2 * half.mean())
+    return find_coverage("values, conformal", level, inside, np.array(widths))
+
+
+def check_retrieval(similarity: Floats, own: Places, level: float = 0.9, seed: int = 0) -> Coverage:
+    """Calibrate sets of pictures on one half of held-out trials and check them on the other, both ways.
+
+    Parameters
+    ----------
+    similarity : array (trial, picture)
+    own : array (trial,)
+    level, seed : as `check_tokens`
+    """
+    inside, sizes = np.zeros(len(own), dtype=bool), []
+    for fitted, checked in _halves(len(own), seed):
+        sets = fit_retrieval_uncertainty(similarity[fitted], own[fitted]).find_sets(similarity[checked], level)
+        inside[checked] = sets[np.arange(len(checked)), own[checked]]
+        sizes.append(sets.sum(1).mean())
+    return find_coverage("sets of pictures, conformal", level, inside, np.array(sizes))
+
+
+def _halves(count: int, seed: int) -> list[tuple[Places, Places]]:
+    order = np.random.default_rng(seed).permutation(count)
+    first, second = order[: count // 2], order[count // 2 :]
+    return [(first, second), (second, first)]

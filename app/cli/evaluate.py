@@ -1,0 +1,58 @@
+"""Evaluate what a job decoded: a report to read, and the same as JSON and CSV."""
+
+import uuid
+from pathlib import Path
+
+import click
+
+from voxelight.app.cli.answers import FilesAnswer
+from voxelight.app.cli.shell import Shell, Verb
+from voxelight.models.errors import BadInput
+
+MOST_JOBS = 2
+
+
+@click.command(cls=Verb)
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB [JOB]", type=click.UUID)
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Where to write."
+)
+@click.option("--betas-version", metavar="TEXT", help="Version of the betas, where they were measured.")
+@click.option("--sessions", metavar="TEXT", help="Sessions that the decoder was trained on, where the data don't say.")
+@click.option("--test-set", metavar="TEXT", help="How the scored stimuli were chosen; default: what the job says.")
+@click.option("--permutations", default=999, show_default=True, type=click.IntRange(min=19), help="Draws of the null.")
+@click.pass_obj
+def evaluate(
+    shell: Shell,
+    jobs: tuple[uuid.UUID, ...],
+    out: Path,
+    betas_version: str | None,
+    sessions: str | None,
+    test_set: str | None,
+    permutations: int,
+) -> None:
+    """Evaluate what a finished job decoded.
+
+    Writes report.html, which asks nobody for anything, report.json and report.csv: every score with its interval and
+    all control rows, the guard-rails, pictures and provenance. With a second job, both are compared picture by picture.
+    """
+    from voxelight.app.pipelines.evaluated import Wishes, compare
+    from voxelight.app.pipelines.evaluated import evaluate as evaluate_job
+    from voxelight.neuro.evaluate.page import write_page
+    from voxelight.neuro.evaluate.tables import NOTICE, find_marks, write_csv, write_json
+    from voxelight.storage.formats.streams import replacing
+
+    if len(jobs) > MOST_JOBS:
+        raise BadInput(f"{len(jobs)} jobs", "one, or two to be compared", "Compare two at a time.")
+    wishes = Wishes(betas_version, sessions, test_set, permutations)
+    found = [evaluate_job(shell.services.stores, job, wishes) for job in jobs]
+    evaluation = compare(*found) if len(found) > 1 else found[0]
+    texts = {"html": write_page(evaluation), "json": write_json(evaluation), "csv": write_csv(evaluation)}
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix, text in texts.items():
+        written.append(out / f"report.{suffix}")
+        with replacing(written[-1]) as file:
+            file.write(text.encode())
+    marks = "".join(f" {mark}" for mark in find_marks(evaluation))
+    shell.answer(FilesAnswer(files=written), f"{evaluation.title}: {', '.join(map(str, written))}.{marks} {NOTICE}")

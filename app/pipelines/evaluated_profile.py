@@ -1,0 +1,223 @@
+"""Evaluate a job that decoded with a trained decoder: what its training knew is recorded nowhere here, and said so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from voxelight.app.pipelines.decode import DecodeOptions
+from voxelight.app.pipelines.evaluated import FEWEST, SHUFFLES, Wishes, choose_shown, describe_job, draw_orders, state
+from voxelight.app.pipelines.inputs import BetasInput, read_betas
+from voxelight.models.errors import BadInput
+from voxelight.models.values import Betas, Stimuli
+from voxelight.neuro.evaluate.agreement import agree_captions, agree_pictures, fit_agreement, map_deviation, share_words
+from voxelight.neuro.evaluate.controls import DECODED, derange, draw_null
+from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, MetricFacts, Row
+from voxelight.neuro.evaluate.guards import GUARDS, Guard, check_gallery
+from voxelight.neuro.evaluate.pixels import bring, correlate_pixels, describe_pixels, score_pixels
+from voxelight.neuro.evaluate.similarity import own_correlation, two_way
+from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, find_coverage
+from voxelight.neuro.splits import Labels
+from voxelight.storage.formats.images import decode_png
+from voxelight.storage.results import read_outputs
+from voxelight.storage.schema import Job, Reconstruction, Run
+from voxelight.storage.stores import Stores
+
+Floats = NDArray[np.floating[Any]]
+
+_UNKNOWN = "What the decoder was trained on is not recorded here."
+_SHOWN_SHUFFLES = 2
+_FEWEST_CALIBRATED = 40
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """What was decoded of every stimulus that has a picture."""
+
+    ids: Labels
+    shown: NDArray[np.float32]
+    pictures: NDArray[np.float32]
+    captions: tuple[tuple[str, ...], ...]
+    retrieved: tuple[tuple[str, ...], ...]
+
+    @property
+    def seeds(self) -> int:
+        return len(self.pictures)
+
+
+def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[Run], wishes: Wishes) -> Evaluation:
+    """Evaluate a job of the kind ``decode``: see `evaluated.evaluate`."""
+    betas, stimuli = read_betas(session, stores, BetasInput(**job.params["inputs"]), job.dataset.simulated)
+    found = _collect(session, stores, runs, stimuli)
+    orders, told = draw_orders(betas, found.ids, wishes.permutations, job.seed)
+    gallery = 0 if stimuli is None else len(stimuli.ids)
+    others = [derange(len(found.ids), seed) for seed in range(SHUFFLES)]
+    correlations = correlate_pixels(found.pictures, found.shown)
+    hits = _retrieve(found)
+    return Evaluation(
+        title=f"{job.recipe}: {job.dataset.name}",
+        conditions=state(job, wishes, _find_conditions(betas, job, found, gallery)),
+        metrics=(*describe_pixels(native=False), *(_describe_retrieval(gallery, hits) if hits else ())),
+        stimulus_ids=found.ids,
+        clusters=found.ids,
+        rows=(
+            Row(DECODED, score_pixels(found.pictures, found.shown) | _repeat(hits, found)),
+            Row("shuffled_betas", _score_shuffled(found, others)),
+            Row("generator_ceiling", absent="True latents were not generated from in this job."),
+            Row("nearest_training", absent=_UNKNOWN),
+        ),
+        nulls=_draw_nulls(correlations, hits, found, orders),
+        guards=_guard(found),
+        grids=(_draw_grid(found, others),),
+        coverages=_check_coverage(found, correlations),
+        provenance=describe_job(job, runs),
+        notes=(told, *_note(found)),
+    )
+
+
+def _collect(session: Session, stores: Stores, runs: Sequence[Run], stimuli: Stimuli | None) -> _Decoded:
+    known = set() if stimuli is None else set(stimuli.ids.tolist())
+    ids, pictures, captions, retrieved = [], [], [], []
+    for run in runs:
+        stored = read_outputs(stores, run.id, "reconstruction")
+        if run.item_key not in known or not stored:
+            continue
+        ids.append(run.item_key)
+        pictures.append(bring(np.stack([decode_png(each) for each in stored])))
+        rows = session.scalars(
+            select(Reconstruction).where(Reconstruction.run_id == run.id).order_by(Reconstruction.rank)
+        ).all()
+        captions.append(tuple(row.caption for row in rows if row.caption))
+        retrieved.append(tuple(map(str, rows[0].retrieved)) if rows else ())
+    if stimuli is None or len(ids) < FEWEST:
+        raise BadInput(
+            f"{len(ids)} decoded pictures of stimuli that the data set has pictures of",
+            f"{FEWEST} or more",
+            "Decode up to pictures, and store the stimuli beside the betas.",
+        )
+    shown = bring(stimuli.select(np.array(ids)).images)
+    return _Decoded(np.array(ids), shown, np.stack(pictures, axis=1), tuple(captions), tuple(retrieved))
+
+
+def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int) -> dict[str, Any]:
+    options = DecodeOptions(**job.params["options"])
+    return {
+        "subject": betas.subject,
+        "test_set": f"{len(found.ids)} decoded stimuli; whether the decoder was trained on them is unknown",
+        "sessions": None,
+        "trials": "averaged",
+        "reference": f"pixels of {len(found.ids)} pictures; retrieval among {gallery}",
+        "normalisation": "as stored",
+        "seeds": options.samples,
+        "random_weights": bool(job.model.config.get("random_weights", False)),
+    }
+
+
+def _retrieve(found: _Decoded) -> dict[str, NDArray[np.bool_]]:
+    """Return which pictures stand among the first k of those that were retrieved: array (item, stimulus)."""
+    if not all(found.retrieved):
+        return {}
+    most = min(len(names) for names in found.retrieved)
+    return {
+        f"retrieval_top{k}": np.stack([np.isin(found.ids, names[:k]) for names in found.retrieved])
+        for k in sorted({1, most})
+    }
+
+
+def _describe_retrieval(gallery: int, hits: dict[str, NDArray[np.bool_]]) -> tuple[MetricFacts, ...]:
+    facts = []
+    for name in hits:
+        k = int(name.removeprefix("retrieval_top"))
+        note = (
+            f"For each brain, its picture is among the {k} most similar of {gallery}, by the cosine of tokens. "
+            'Published as "brain retrieval" (bwd).'
+        )
+        facts.append(MetricFacts(name, f"Retrieval, top {k}", "retrieval", chance=k / gallery, note=note))
+    return tuple(facts)
+
+
+def _repeat(hits: dict[str, NDArray[np.bool_]], found: _Decoded) -> dict[str, Floats]:
+    """Return hits as scores of every seed; the retrieval tokens are drawn by none."""
+    return {name: np.tile(table.diagonal().astype(float), (found.seeds, 1)) for name, table in hits.items()}
+
+
+def _score_shuffled(found: _Decoded, others: Sequence[NDArray[np.intp]]) -> dict[str, Floats]:
+    parts = [score_pixels(found.pictures[:, order], found.shown) for order in others]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _draw_nulls(
+    correlations: Floats, hits: dict[str, NDArray[np.bool_]], found: _Decoded, orders: NDArray[np.intp]
+) -> dict[str, Floats]:
+    nulls: dict[str, Floats] = {
+        "two_way": draw_null(lambda own: two_way(correlations, own), orders),
+        "pixel_correlation": draw_null(lambda own: own_correlation(correlations, own), orders),
+    }
+    rows = np.arange(len(found.ids))
+    for name, table in hits.items():
+        nulls[name] = draw_null(lambda own, table=table: table[rows, own].astype(float), orders)  # type: ignore[misc]
+    return nulls
+
+
+def _guard(found: _Decoded) -> tuple[Guard, ...]:
+    reasons = dict.fromkeys(GUARDS, _UNKNOWN)
+    reasons["normalisation"] = "Betas were taken as stored; how they were normalised is not recorded here."
+    reasons["alone"] = "Not repeated for this job: stimuli are decoded independently of those beside them."
+    del reasons["gallery"]
+    unchecked = (Guard(name, "not checked", reason) for name, reason in reasons.items())
+    return (*unchecked, check_gallery(found.ids, found.shown))
+
+
+def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]]) -> Grid:
+    rows = choose_shown(len(found.ids))
+    by_item = found.pictures.swapaxes(0, 1)
+    shuffled = np.concatenate([by_item[order[rows]] for order in others[:_SHOWN_SHUFFLES]], axis=1)
+    columns = [
+        Column("stimulus", found.shown[rows][:, None]),
+        Column("from true tokens", absent="True latents were not generated from in this job."),
+        Column("from betas", by_item[rows]),
+        Column("from shuffled betas", shuffled),
+    ]
+    if found.seeds > 1:
+        deviation = map_deviation(by_item[rows])
+        scaled = (deviation / max(float(deviation.max()), 1e-9)).astype(np.float32)
+        columns.append(Column("where seeds differ (bright)", scaled[:, None, :, :, None]))
+    captions = tuple(found.captions[row] for row in rows) if any(found.captions) else ()
+    return Grid("What was seen, and what was decoded", found.ids[rows], tuple(columns), captions)
+
+
+def _check_coverage(found: _Decoded, correlations: Floats) -> tuple[Coverage, ...]:
+    if len(found.ids) < _FEWEST_CALIBRATED:
+        return ()
+    own = np.arange(len(found.ids))
+    checks = [check_retrieval(correlations, own)]
+    if found.seeds > 1:
+        agreement = agree_pictures(found.pictures.swapaxes(0, 1))
+        scores = own_correlation(correlations, own)
+        half = np.random.default_rng(0).permutation(len(own)) < len(own) // 2
+        low, high = fit_agreement(agreement[half], scores[half]).interval(agreement[~half])
+        inside = (low <= scores[~half]) & (scores[~half] <= high)
+        checks.append(find_coverage("pixel correlation, from agreement across seeds", 0.9, inside, high - low))
+    return tuple(checks)
+
+
+def _note(found: _Decoded) -> list[str]:
+    notes = [
+        "Shuffled betas: what the same decoder and generator made of another stimulus's betas.",
+        "Structural similarity has no null here.",
+    ]
+    if found.seeds == 1:
+        notes.append(
+            "ONE SAMPLE of each stimulus: how much of it is luck is not known. Decode with --samples 3 or more."
+        )
+    else:
+        agreement = agree_pictures(found.pictures.swapaxes(0, 1)).mean()
+        notes.append(f"Agreement across {found.seeds} seeds: pictures correlate by {agreement:.2f} on average.")
+        if all(len(each) > 1 for each in found.captions):
+            words = agree_captions(found.captions, share_words).mean()
+            notes.append(f"Captions of one stimulus share {100 * words:.0f} % of their words on average.")
+    return notes
