@@ -1,5 +1,6 @@
 """Fit MindEye2: subjects and targets in, weights out (Scotti et al. 2024)."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ class DecoderTrainee:
         self._scaler.update()
         self._optimiser.zero_grad(set_to_none=True)
         if number + 1 < self.steps:
-            self._schedule.step()
+            self._advance()
         return {
             **values,
             "lr": rate,
@@ -158,6 +159,12 @@ class DecoderTrainee:
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
+
+    def _advance(self) -> None:
+        """Move the rate on, also where half precision let the first step be left out, which torch would warn of."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self._schedule.step()
 
     def _deal(self, number: int) -> Dealt:
         return self._dealer.deal(number, self._epoch(number) < self._mixed)

@@ -70,7 +70,9 @@ def test_a_killed_training_goes_on_to_the_same_curve_and_weights(worker, tmp_pat
     assert same_weights(resumed.weights, whole.weights)
 
 
-@pytest.mark.parametrize("changes", [{}, {"precision": "bf16"}, {"adapter_rank": 3}, {"micro_batches": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"precision": "bf16"}, {"precision": "fp16"}, {"adapter_rank": 3}, {"micro_batches": 2}]
+)
 def test_a_paused_training_goes_on_to_the_same_curve_and_weights(worker, tmp_path, changes):
     changes = {"epochs": 3, **changes}
     whole = worker.train(tmp_path / "whole", **changes)
