@@ -15,7 +15,7 @@ Floats = NDArray[np.floating[Any]]
 _COMPRESSION = 0.7
 _DIMENSIONS = 128  # of what the late voxels of all subjects share, at most
 _SPECTRUM = -0.5  # of the k-th dimension's standard deviation: its variance falls as 1/k
-_LARGEST = 8192  # features that weights are drawn for
+_LARGEST = 16_384  # features that weights are drawn for
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,19 @@ class LateVoxels:
     ----------
     encoder : Encoder
     offset : array (feature,), what is subtracted first
-    weights : array (feature, voxel)
+    weights : array (feature, voxel), float32
     exponent : of sign(d) |d|^exponent; 1 is linear
     """
 
     encoder: Encoder
     offset: Floats
-    weights: Floats
+    weights: NDArray[np.float32]
     exponent: float
 
     def respond(self, features: Floats) -> NDArray[np.float32]:
         """Return the responses to the features of pictures, array (picture, feature): array (picture, voxel)."""
-        drive = (features - self.offset) @ self.weights
-        if self.exponent != 1:
-            drive = np.sign(drive) * np.abs(drive) ** self.exponent
-        return drive.astype(np.float32)
+        drive: NDArray[np.float32] = (features - self.offset).astype(np.float32) @ self.weights
+        return drive if self.exponent == 1 else np.sign(drive) * np.abs(drive) ** np.float32(self.exponent)
 
 
 def draw_linear_voxels(count: int, encoder: Encoder, features: Floats, random: np.random.Generator) -> LateVoxels:
@@ -142,8 +140,9 @@ def draw_linear_voxels(count: int, encoder: Encoder, features: Floats, random: n
     """
     _refuse_large(encoder, features)
     std = features.std(0)
-    weights = random.normal(size=(features.shape[1], count)) / np.sqrt(features.shape[1])
-    return LateVoxels(encoder, features.mean(0), weights / np.where(std > 0, std, np.inf)[:, None], 1)
+    scale = 1 / (np.where(std > 0, std, np.inf) * np.sqrt(features.shape[1]))
+    weights = random.standard_normal((features.shape[1], count), dtype=np.float32) * scale[:, None].astype(np.float32)
+    return LateVoxels(encoder, features.mean(0), weights, 1)
 
 
 def draw_mixed_voxels(count: int, encoder: Encoder, features: Floats, random: np.random.Generator) -> LateVoxels:
@@ -168,7 +167,7 @@ def draw_mixed_voxels(count: int, encoder: Encoder, features: Floats, random: np
     axes = axes[:kept] * np.sign(axes[np.arange(kept), np.abs(axes[:kept]).argmax(1)])[:, None]
     spread = np.arange(1, kept + 1) ** _SPECTRUM * np.sqrt(len(features)) / lengths[:kept]
     weights = (scale[:, None] * axes.T * spread) @ random.normal(size=(kept, count))
-    return LateVoxels(encoder, mean, weights, _COMPRESSION)
+    return LateVoxels(encoder, mean, weights.astype(np.float32), _COMPRESSION)
 
 
 def _refuse_large(encoder: Encoder, features: Floats) -> None:

@@ -75,7 +75,9 @@ class LinearGaussian:
 
 
 def posterior_mean(model: LinearGaussian, betas: Floats, repeats: int = 1) -> Floats:
-    """Return E[t | y] = m + S (I + n J S)^-1 n H' N^-1 (y - H m - b), with J = H' N^-1 H.
+    """Return E[t | y] = m + S H' (H S H' + N / n)^-1 (y - H m - b).
+
+    Where there are more voxels than features, the same is S (I + n J S)^-1 n H' N^-1 (y - H m - b), J = H' N^-1 H.
 
     Parameters
     ----------
@@ -87,11 +89,17 @@ def posterior_mean(model: LinearGaussian, betas: Floats, repeats: int = 1) -> Fl
     -------
     array (item, feature)
     """
-    whitened = model._whiten(model.weights)
-    information = repeats * model.weights.T @ whitened
-    surprise = betas - model.weights @ model.mean - model.intercept
-    inner = np.eye(len(model.mean)) + information @ model.covariance
-    found: Floats = model.mean + (model.covariance @ np.linalg.solve(inner, repeats * whitened.T @ surprise.T)).T
+    surprise = (betas - model.weights @ model.mean - model.intercept).T
+    voxels, features = model.weights.shape
+    if voxels > features:
+        whitened = repeats * model._whiten(model.weights)
+        inner = np.eye(features) + model.weights.T @ whitened @ model.covariance
+        pulled = np.linalg.solve(inner, whitened.T @ surprise)
+    else:
+        noise = np.diag(model.variance) + model.loadings @ model.loadings.T
+        spread = model.weights @ model.covariance @ model.weights.T + noise / repeats
+        pulled = model.weights.T @ np.linalg.solve(spread, surprise)
+    found: Floats = model.mean + (model.covariance @ pulled).T
     return found
 
 

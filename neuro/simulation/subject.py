@@ -199,7 +199,7 @@ def make_oracle(subject: SimulatedSubject, features: Floats) -> LinearGaussian:
         )
     share = subject.signal_std / subject.scale
     return LinearGaussian(
-        weights=(subject.late.weights * share).T,
+        weights=(subject.late.weights.astype(np.float64) * share).T,
         intercept=-(subject.late.offset @ subject.late.weights + subject.centre) * share,
         variance=subject.own_variance,
         loadings=subject.loadings * (subject.noise_std * np.sqrt(noise.correlated))[:, None],

@@ -28,6 +28,11 @@ def model():
     return draw_model(voxels=7, features=4, seed=0)
 
 
+@pytest.fixture(params=[(7, 4), (4, 7)], ids=["more voxels", "more features"])
+def either(request):
+    return draw_model(*request.param, seed=0)
+
+
 def draw_model(voxels: int, features: int, seed: int) -> LinearGaussian:
     random = np.random.default_rng(seed)
     root = random.normal(size=(features, features))
@@ -64,8 +69,9 @@ def test_likelihood_is_that_of_scipy(model, repeats):
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_posterior_mean_is_that_of_bayes(model, repeats):
+def test_posterior_mean_is_that_of_bayes(either, repeats):
     """By conditioning the joint Gaussian, and by prior times likelihood with scipy's densities."""
+    model = either
     _, betas = draw(model, 5, 1)
     found = posterior_mean(model, betas, repeats)
     crossed = model.covariance @ model.weights.T
@@ -155,7 +161,7 @@ def test_the_oracle_of_a_subject_is_its_generator(photographs, plan, tokens, mat
     model = make_oracle(subject, flat)
     stimuli = photographs.read(np.arange(len(photographs.ids)))
     clean = subject.respond(stimuli)
-    np.testing.assert_allclose(flat @ model.weights.T + model.intercept, clean, atol=1e-5)
+    np.testing.assert_allclose(flat @ model.weights.T + model.intercept, clean, atol=1e-4)
     noise = betas.values - clean[plan.pictures]
     np.testing.assert_allclose(np.diag(noise_covariance(model)), subject.noise_std**2, rtol=1e-6)
     found, expected = np.cov(noise.T), noise_covariance(model)

@@ -20,6 +20,7 @@ from voxelight.neuro.simulation import (
     plan_trials,
     refuse_circular,
     simulate,
+    simulate_session,
     tokens_by_id,
 )
 from voxelight.storage.formats.images import read_stimuli
@@ -87,29 +88,26 @@ def test_variances_are_those_that_were_set(photographs, simulated):
     assert np.abs(within.mean(1)).mean() > 0.1  # and offsets
 
 
-def test_noise_is_correlated_and_drifts(photographs):
-    plan = plan_trials(len(photographs.ids), 1, 0, DesignOptions(pictures=400, shared=100, trials=1200, runs=5))
+def test_noise_is_correlated_and_drifts(simulated):
+    subject, _ = simulated
+    silent, runs = np.zeros((1200, 600), np.float32), np.repeat(np.arange(5), 240)
+    quiet = {"overlap": 0, "gain": 0, "offset": 0}
     noisy = {}
     for name, noise in {
-        "common": NoiseOptions(correlated=0.9, rank=3, drift=0, overlap=0, gain=0, offset=0),
-        "drift": NoiseOptions(correlated=0, drift=0.9, overlap=0, gain=0, offset=0),
-        "own": NoiseOptions(correlated=0, drift=0, overlap=0, gain=0, offset=0),
+        "common": NoiseOptions(correlated=0.9, drift=0, **quiet),
+        "drift": NoiseOptions(correlated=0, drift=0.9, **quiet),
+        "own": NoiseOptions(correlated=0, drift=0, **quiet),
     }.items():
-        subject = make_subject(1, photographs, replace_noise(noise))
-        clean = subject.respond(photographs.read(np.arange(len(photographs.ids))))[plan.pictures]
-        noisy[name] = simulate(subject, photographs, plan).values - clean
-    shares = {name: np.linalg.eigvalsh(np.corrcoef(noise.T))[::-1] / 60 for name, noise in noisy.items()}
-    assert shares["common"][:3].sum() > 0.85
-    assert shares["own"][0] < 0.05
+        changed = replace(subject, options=subject.options.model_copy(update={"noise": noise}))
+        noisy[name] = simulate_session(changed, 1, silent, runs)
+        assert noisy[name].var(0).mean() == pytest.approx((subject.noise_std**2).mean(), rel=0.1)
+    np.testing.assert_allclose(noisy["own"].var(0), subject.noise_std**2, rtol=0.2)
+    shares = {name: np.linalg.eigvalsh(np.corrcoef(noise.T))[::-1] / 600 for name, noise in noisy.items()}
+    assert shares["common"][:20].sum() > 0.85
+    assert shares["own"][:20].sum() < 0.15
     along = {name: np.mean([np.corrcoef(v[1:], v[:-1])[0, 1] for v in noise.T]) for name, noise in noisy.items()}
     assert along["drift"] > 0.6
     assert abs(along["own"]) < 0.05
-    for noise in noisy.values():
-        assert noise.var(0).mean() == pytest.approx((subject.noise_std**2).mean(), rel=0.1)
-
-
-def replace_noise(noise: NoiseOptions) -> SubjectOptions:
-    return SubjectOptions(voxels=60, noise=noise)
 
 
 def test_repeats_of_a_picture_are_told_from_others(simulated):
@@ -192,5 +190,5 @@ def test_what_cannot_be_encoded_is_refused(photographs, tokens):
         make_subject(1, photographs, SubjectOptions(kind="matched", voxels=10), few)
     with pytest.raises(BadInput, match="one row"):
         make_subject(1, photographs, SMALL, Encoder("broken", lambda stimuli: np.full((3, 2), np.nan)))
-    with pytest.raises(BadInput, match="at most 8192"):
-        make_subject(1, photographs, SMALL, Encoder("wide", lambda stimuli: stimuli.images))
+    with pytest.raises(BadInput, match="at most 16384"):
+        make_subject(1, photographs, SMALL, Encoder("wide", lambda stimuli: np.repeat(stimuli.images, 2, axis=1)))
