@@ -6,10 +6,12 @@ from voxelight.neuro.simulation.late import Encoder, features_by_id, refuse_circ
 from voxelight.neuro.simulation.noise import NoiseOptions
 from voxelight.neuro.simulation.oracle import (
     LinearGaussian,
+    TrialNoise,
     fraction_of_oracle,
     identify,
     log_likelihood,
     posterior_mean,
+    response_likelihood,
 )
 from voxelight.neuro.simulation.pictures import PictureSet, StimuliSet, collect_batches
 from voxelight.neuro.simulation.session import simulate, simulate_session
@@ -17,6 +19,7 @@ from voxelight.neuro.simulation.subject import (
     KINDS,
     SimulatedSubject,
     SubjectOptions,
+    find_trial_noise,
     make_oracle,
     make_subject,
 )
@@ -33,9 +36,11 @@ __all__ = [
     "SimulatedSubject",
     "StimuliSet",
     "SubjectOptions",
+    "TrialNoise",
     "Trials",
     "collect_batches",
     "features_by_id",
+    "find_trial_noise",
     "fraction_of_oracle",
     "identify",
     "log_likelihood",
@@ -47,6 +52,7 @@ __all__ = [
     "posterior_mean",
     "read_nsd",
     "refuse_circular",
+    "response_likelihood",
     "simulate",
     "simulate_session",
     "tokens_by_id",

@@ -20,6 +20,47 @@ IDENTIFICATION = "Gaussian likelihood under the true weights and noise"
 
 
 @dataclass(frozen=True, eq=False)
+class TrialNoise:
+    """Gaussian noise of one trial, of covariance N = diag(variance) + L L'.
+
+    Parameters
+    ----------
+    variance : array (voxel,), of the noise that each voxel has for itself, above zero
+    loadings : L, array (voxel, dimension)
+
+    Raises
+    ------
+    BadInput
+        Sizes do not fit, or a variance is not above zero.
+    """
+
+    variance: Floats
+    loadings: Floats
+
+    def __post_init__(self) -> None:
+        above = int((self.variance > 0).sum())
+        if self.loadings.shape[:1] != self.variance.shape or above < len(self.variance):
+            raise BadInput(
+                f"{above} variances above zero and loadings of shape {self.loadings.shape}",
+                "one variance above zero a voxel, and one row of loadings",
+                "Give every voxel noise of its own.",
+            )
+
+    def whiten(self, columns: Floats) -> Floats:
+        """Return N^-1 columns (Woodbury): array (voxel, column)."""
+        scaled = columns / self.variance[:, None]
+        loads = self.loadings / self.variance[:, None]
+        inner = np.eye(loads.shape[1]) + self.loadings.T @ loads
+        whitened: Floats = scaled - loads @ np.linalg.solve(inner, loads.T @ columns)
+        return whitened
+
+    def log_determinant(self) -> float:
+        """Return log det N."""
+        inner = np.eye(self.loadings.shape[1]) + self.loadings.T @ (self.loadings / self.variance[:, None])
+        return float(np.log(self.variance).sum() + np.linalg.slogdet(inner)[1])
+
+
+@dataclass(frozen=True, eq=False)
 class LinearGaussian:
     """Betas y = H t + b + e of features t ~ Normal(mean, covariance), with e ~ Normal(0, diag(variance) + L L').
 
@@ -48,30 +89,22 @@ class LinearGaussian:
     def __post_init__(self) -> None:
         voxels, features = self.weights.shape
         fits = (
-            self.intercept.shape == self.variance.shape == (voxels,)
-            and self.loadings.shape[:1] == (voxels,)
+            self.intercept.shape == self.noise.variance.shape == (voxels,)
             and self.mean.shape == (features,)
             and self.covariance.shape == (features, features)
         )
-        if not fits or not (self.variance > 0).all():
+        if not fits:
             raise BadInput(
-                f"weights of shape {self.weights.shape}, {(self.variance > 0).sum()} variances above zero, "
-                f"a covariance of shape {self.covariance.shape}",
-                "one variance above zero a voxel, and moments of every feature",
+                f"weights of shape {self.weights.shape}, {len(self.variance)} variances and a covariance of shape "
+                f"{self.covariance.shape}",
+                "one variance a voxel, and moments of every feature",
                 "Take weights, noise and moments of one subject and one encoder.",
             )
 
-    def _whiten(self, columns: Floats) -> Floats:
-        """Return N^-1 columns, N the covariance of the noise (Woodbury): array (voxel, column)."""
-        scaled = columns / self.variance[:, None]
-        loads = self.loadings / self.variance[:, None]
-        inner = np.eye(loads.shape[1]) + self.loadings.T @ loads
-        whitened: Floats = scaled - loads @ np.linalg.solve(inner, loads.T @ columns)
-        return whitened
-
-    def _log_determinant(self) -> float:
-        inner = np.eye(self.loadings.shape[1]) + self.loadings.T @ (self.loadings / self.variance[:, None])
-        return float(np.log(self.variance).sum() + np.linalg.slogdet(inner)[1])
+    @property
+    def noise(self) -> TrialNoise:
+        """The noise of one trial."""
+        return TrialNoise(self.variance, self.loadings)
 
 
 def posterior_mean(model: LinearGaussian, betas: Floats, repeats: int = 1) -> Floats:
@@ -92,7 +125,7 @@ def posterior_mean(model: LinearGaussian, betas: Floats, repeats: int = 1) -> Fl
     surprise = (betas - model.weights @ model.mean - model.intercept).T
     voxels, features = model.weights.shape
     if voxels > features:
-        whitened = repeats * model._whiten(model.weights)
+        whitened = repeats * model.noise.whiten(model.weights)
         inner = np.eye(features) + model.weights.T @ whitened @ model.covariance
         pulled = np.linalg.solve(inner, whitened.T @ surprise)
     else:
@@ -117,13 +150,27 @@ def log_likelihood(model: LinearGaussian, betas: Floats, candidates: Floats, rep
     -------
     array (item, candidate), natural logarithm
     """
-    centred, expected = betas - model.intercept, candidates @ model.weights.T
-    whitened = model._whiten(expected.T)
-    squares = (
-        (centred * model._whiten(centred.T).T).sum(1)[:, None] - 2 * centred @ whitened + (expected * whitened.T).sum(1)
-    )
-    voxels = len(model.variance)
-    constant = voxels * np.log(2 * np.pi / repeats) + model._log_determinant()
+    return response_likelihood(model.noise, betas, candidates @ model.weights.T + model.intercept, repeats)
+
+
+def response_likelihood(noise: TrialNoise, betas: Floats, responses: Floats, repeats: int = 1) -> Floats:
+    """Return log Normal(y; response, N / n) of every candidate, whatever made the responses.
+
+    Parameters
+    ----------
+    noise : TrialNoise
+    betas : array (item, voxel), averages of trials
+    responses : array (candidate, voxel), what each candidate gives without noise
+    repeats : n, trials of each average
+
+    Returns
+    -------
+    array (item, candidate), natural logarithm
+    """
+    betas, responses = (part.astype(np.float64) for part in (betas, responses))
+    whitened = noise.whiten(responses.T)
+    squares = (betas * noise.whiten(betas.T).T).sum(1)[:, None] - 2 * betas @ whitened + (responses * whitened.T).sum(1)
+    constant = len(noise.variance) * np.log(2 * np.pi / repeats) + noise.log_determinant()
     found: Floats = -0.5 * (repeats * squares + constant)
     return found
 

@@ -14,7 +14,7 @@ from voxelight.neuro.simulation.early import EARLY_REGIONS, EarlyVoxels, draw_ea
 from voxelight.neuro.simulation.gabor import GaborBank, make_bank, see
 from voxelight.neuro.simulation.late import Encoder, LateVoxels, draw_linear_voxels, draw_mixed_voxels
 from voxelight.neuro.simulation.noise import LINEAR_GAUSSIAN, NoiseOptions, draw_loadings, neighbours_variance
-from voxelight.neuro.simulation.oracle import LinearGaussian
+from voxelight.neuro.simulation.oracle import LinearGaussian, TrialNoise
 from voxelight.neuro.simulation.pictures import PictureSet
 from voxelight.neuro.simulation.streams import find_stream
 from voxelight.neuro.simulation.texture import TEXTURE
@@ -198,13 +198,31 @@ def make_oracle(subject: SimulatedSubject, features: Floats) -> LinearGaussian:
             "The best decoder is known in closed form only for these.",
         )
     share = subject.signal_std / subject.scale
+    found = find_trial_noise(subject)
     return LinearGaussian(
         weights=(subject.late.weights.astype(np.float64) * share).T,
         intercept=-(subject.late.offset @ subject.late.weights + subject.centre) * share,
-        variance=subject.own_variance,
-        loadings=subject.loadings * (subject.noise_std * np.sqrt(noise.correlated))[:, None],
+        variance=found.variance,
+        loadings=found.loadings,
         mean=features.mean(0),
         covariance=np.cov(features, rowvar=False),
+    )
+
+
+def find_trial_noise(subject: SimulatedSubject) -> TrialNoise:
+    """Return the noise of one trial of either kind, for identification by the true responses (`response_likelihood`).
+
+    Drift and what is left of neighbours count as noise of each voxel for itself, and gain and offset as known:
+    standardise the betas of a mismatched subject in each session first. A rule that also used the neighbours could do
+    a little better.
+
+    Parameters
+    ----------
+    subject : SimulatedSubject
+    """
+    share = subject.options.used_noise.correlated
+    return TrialNoise(
+        (1 - share) * subject.noise_std**2, subject.loadings * (subject.noise_std * np.sqrt(share))[:, None]
     )
 
 

@@ -8,17 +8,20 @@ from scipy.stats import multivariate_normal
 from sklearn.linear_model import Ridge
 
 from voxelight.models.errors import BadInput
-from voxelight.neuro.betas import average_repeats
+from voxelight.neuro.betas import average_repeats, normalise
 from voxelight.neuro.simulation import (
     LinearGaussian,
     NoiseOptions,
     SubjectOptions,
+    TrialNoise,
+    find_trial_noise,
     fraction_of_oracle,
     identify,
     log_likelihood,
     make_oracle,
     make_subject,
     posterior_mean,
+    response_likelihood,
     tokens_by_id,
 )
 
@@ -188,6 +191,26 @@ def test_a_decoder_of_a_matched_subject_as_a_fraction_of_the_oracle(photographs,
     assert error < ((ridge.predict(averaged.values[test]) - gallery) ** 2).mean()
 
 
+def test_true_responses_identify_pictures_of_a_mismatched_subject(photographs, simulated):
+    """Identification needs no linear generator: the true responses and the true noise are enough."""
+    subject, betas = simulated
+    averaged = average_repeats(normalise(betas, np.arange(len(betas.values)), "own-session"))
+    place = {name: row for row, name in enumerate(photographs.ids.tolist())}
+    seen = photographs.read(np.array([place[name] for name in averaged.stimulus_ids.tolist()]))
+    responses, shown, whole = subject.respond(seen), np.arange(400), find_trial_noise(subject)
+    found = {}
+    for step in (1, 10):  # all voxels, and every tenth
+        noise = TrialNoise(whole.variance[::step], whole.loadings[::step])
+        values, expected = averaged.values[:, ::step], responses[:, ::step]
+        best = identify(response_likelihood(noise, values, expected, repeats=3), shown)
+        near = identify(np.corrcoef(values, expected)[:400, 400:], shown)
+        assert best["top_1"] >= near["top_1"]
+        assert best["two_way"] >= near["two_way"]
+        found[step] = best["top_1"] - near["top_1"], best["top_1"]
+    assert found[1][1] > 0.97
+    assert found[10][0] > 0.05
+
+
 def test_only_linear_gaussian_subjects_have_one(photographs, tokens, simulated):
     flat = tokens.values.reshape(len(tokens.values), -1)
     with pytest.raises(BadInput, match="mismatched subject 1"):
@@ -199,6 +222,8 @@ def test_only_linear_gaussian_subjects_have_one(photographs, tokens, simulated):
 
 
 def test_parts_that_do_not_fit_are_refused(model):
-    for change in ({"variance": np.zeros(7)}, {"intercept": np.zeros(3)}, {"covariance": np.eye(3)}):
-        with pytest.raises(BadInput, match="variance above zero"):
+    for change in ({"intercept": np.zeros(3)}, {"covariance": np.eye(3)}):
+        with pytest.raises(BadInput, match="one variance a voxel"):
             replace(model, **change)
+    with pytest.raises(BadInput, match="0 variances above zero"):
+        replace(model, variance=np.zeros(7))
