@@ -28,7 +28,7 @@ from voxelight.neuro.training.objective import (
 from voxelight.neuro.training.optimiser import build_optimiser, build_scaler, choose_trained
 from voxelight.neuro.training.plain import DTYPES
 from voxelight.neuro.training.recipe import TrainingRecipe
-from voxelight.neuro.training.ridge import find_weights, use_adapters
+from voxelight.neuro.training.ridge import find_weights
 from voxelight.neuro.training.samples import Dealer, Dealt, TrainingData
 from voxelight.neuro.training.seeds import seed_dropout, seeded
 
@@ -85,8 +85,6 @@ def fit_decoder(
     """
     dealer = Dealer(data, recipe, network.config, pin=torch.device(device).type == "cuda")
     with seeded(recipe.seed, device):
-        if recipe.adapter_rank is not None:
-            use_adapters(network, recipe.adapter_rank)
         trainee = DecoderTrainee(network.to(device).train(), dealer, recipe, torch.device(device))
         with trainee.ahead:
             finished = run(trainee, options, hooks)

@@ -26,8 +26,8 @@ def choose_trained(network: MindEye2, recipe: TrainingRecipe) -> None:
     idle |= set() if losses.contrast else {"backbone.b_maps_projector."}
     idle |= set() if recipe.defects.idle_blocks else {"backbone.mixer_blocks1."}
     for name, parameter in network.named_parameters():
-        if not name.endswith("rotary_emb.freqs"):  # a constant that the published file lists as a parameter
-            parameter.requires_grad_(not name.startswith(tuple(idle)))
+        constant = name.endswith("rotary_emb.freqs")  # which the published file lists as a parameter
+        parameter.requires_grad_(not constant and not name.startswith(tuple(idle)))
     network.backbone.shortcut = not recipe.defects.idle_blocks
 
 

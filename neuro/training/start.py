@@ -9,6 +9,7 @@ from voxelight.models.decoders.mindeye2 import MindEye2, MindEye2Config
 from voxelight.models.errors import BadInput
 from voxelight.models.weights import load_into
 from voxelight.neuro.training.recipe import TrainingRecipe
+from voxelight.neuro.training.ridge import use_adapters
 
 _RIDGE = "ridge.linears."
 
@@ -27,7 +28,8 @@ def build_decoder(
     Raises
     ------
     BadInput
-        Weights are missing, not asked for, or of other sizes; or several subjects are fitted to them at once.
+        Weights are missing, not asked for, or of other sizes; several subjects are fitted to them at once; or the rank
+        of adapters is no lower than that of a full map.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -41,6 +43,10 @@ def build_decoder(
         )
     if multisubject is not None:
         start_from(network, multisubject, recipe.defects.inherited_ridge_bias)
+    if recipe.adapter_rank is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            use_adapters(network, recipe.adapter_rank, multisubject)
     return network
 
 

@@ -20,7 +20,7 @@ from voxelight.neuro.training.recipe import (
     find_training_recipe,
     list_training_recipes,
 )
-from voxelight.neuro.training.ridge import find_weights, use_adapters
+from voxelight.neuro.training.ridge import find_weights
 from voxelight.neuro.training.start import build_decoder, start_from
 from voxelight.storage.training_log import TrainingLog
 
@@ -221,17 +221,28 @@ def test_the_same_seed_gives_the_same_start(small):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_an_adapter_starts_as_the_shared_map_and_trains_few_parameters(small, make_data, make_network):
-    data, recipe = make_data(2), small.make_recipe(batch=3, adapter_rank=3, epochs=4)
-    network = make_network(data, recipe)
-    plain = {name: value.clone() for name, value in network.state_dict().items()}
-    use_adapters(network, 3)
+def test_adapters_start_as_the_map_that_subjects_of_one_space_share(small):
+    network = build_decoder(small.make_recipe(adapter_rank=3), [21, 20, 20])
+    plain = build_decoder(small.make_recipe(), [21, 20, 20]).state_dict()
     merged = find_weights(network)
-    assert torch.equal(merged["ridge.linears.0.weight"], plain["ridge.linears.0.weight"])
-    assert torch.linalg.matrix_rank(merged["ridge.linears.1.weight"]) == 3, "21 voxels share no space with 20"
     assert merged.keys() == plain.keys()
-    for number, voxels in enumerate((20, 21)):
+    for number in (1, 2):
+        assert torch.equal(merged[f"ridge.linears.{number}.weight"], plain["ridge.linears.1.weight"])
+    assert torch.linalg.matrix_rank(merged["ridge.linears.0.weight"]) == 3, "21 voxels share no space with 20"
+    for number, voxels in enumerate((21, 20, 20)):
         assert network.ridge.down[number].numel() + network.ridge.up[number].numel() == 3 * (voxels + 24)
+
+
+def test_a_new_subject_in_a_known_space_is_adapted_to_a_map_that_stays(small, make_data):
+    weights = build_decoder(small.make_recipe(seed=1), [30, 20]).state_dict()
+    recipe = small.make_recipe(start="multisubject", adapter_rank=3, epochs=4)
+    network, data = build_decoder(recipe, [20], weights), make_data()
+    assert torch.equal(find_weights(network)["ridge.linears.0.weight"], weights["ridge.linears.1.weight"])
+    fitted = fit_decoder(network, data, recipe, "cpu", Hooks())
+    change = fitted.weights["ridge.linears.0.weight"] - weights["ridge.linears.1.weight"]
+    assert torch.linalg.matrix_rank(change, rtol=1e-4) == 3
+    elsewhere = build_decoder(recipe, [22], weights)
+    assert elsewhere.ridge.shared is None
 
 
 def test_a_trained_adapter_is_stored_as_a_plain_decoder_that_does_the_same(small, make_data, make_network):
@@ -248,10 +259,9 @@ def test_a_trained_adapter_is_stored_as_a_plain_decoder_that_does_the_same(small
             )
 
 
-def test_an_adapter_of_full_rank_is_refused(small, make_data, make_network):
-    data, recipe = make_data(), small.make_recipe(adapter_rank=20)
+def test_an_adapter_of_full_rank_is_refused(small):
     with pytest.raises(BadInput, match="rank 20"):
-        fit_decoder(make_network(data, recipe), data, recipe, "cpu", Hooks())
+        build_decoder(small.make_recipe(adapter_rank=20), [20])
 
 
 def test_half_precision_scales_gradients_only_there(small):
