@@ -16,6 +16,7 @@ Encode = Callable[[Tensor, Sequence[str]], Tensor]
 """``(pictures (b, 3, h, w) in [0, 1] on the device, their keys) -> targets (b, ...)``."""
 
 CAPTION_BYTES = 512
+BATCHES_A_PART = 16
 _SHOWN = 3
 
 
@@ -140,7 +141,7 @@ def compute_targets(
 ) -> dict[str, int]:
     """Fill tables with the targets of pictures; those that are there already are left as they are.
 
-    An interrupted run is taken up where its last written part ended.
+    An interrupted run is taken up where its last part ended, of `BATCHES_A_PART` batches.
 
     Parameters
     ----------
@@ -164,13 +165,17 @@ def compute_targets(
     total, done = sum(map(len, missing.values())), 0
     for kind, lost in missing.items():
         encode, table = encoders[kind]
+        waiting: list[NDArray[Any]] = []
         for start in range(0, len(lost), batch):
             if on_step is not None:
                 on_step(done, total)
             part = lost[start : start + batch]
-            values = _encode(encode, pictures, part, device)
-            table.write(part, _to_half(values, kind))
+            waiting.append(_to_half(_encode(encode, pictures, part, device), kind))
             done += len(part)
+            if len(waiting) == BATCHES_A_PART or start + batch >= len(lost):
+                kept = start + len(part)
+                table.write(lost[kept - sum(map(len, waiting)) : kept], np.concatenate(waiting))
+                waiting = []
     return {kind: len(lost) for kind, lost in missing.items()}
 
 

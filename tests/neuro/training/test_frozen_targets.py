@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from voxelight.models.errors import BadInput, Unavailable
 from voxelight.neuro.train import fit_decoder
+from voxelight.neuro.training import targets
 from voxelight.neuro.training.augment import augment_pictures
 from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.samples import TrainingData
@@ -40,7 +41,8 @@ def encode(pictures, keys):
     return pictures.mean(dim=(2, 3))
 
 
-def test_each_picture_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path):
+def test_each_picture_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "BATCHES_A_PART", 2)
     store, album = TargetStore(tmp_path), Album()
 
     def stop(done, total):
@@ -54,6 +56,7 @@ def test_each_picture_is_encoded_once_and_an_interrupted_run_goes_on(tmp_path):
     again = compute_targets(KEYS, album, {"tokens": (encode, store.table("tokens", "w"))}, "cpu", 4)
     assert again == {"tokens": 2}
     assert album.asked == KEYS
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert compute_targets(KEYS, album, {"tokens": (encode, store.table("tokens", "w"))}, "cpu", 4) == {"tokens": 0}
     found = store.table("tokens", "w").read(KEYS)
     assert found.dtype == np.float16
@@ -93,12 +96,12 @@ def test_a_training_is_refused_before_its_first_step_while_targets_are_missing(s
 
 def test_augmented_copies_take_turns(small, tmp_path):
     subject = small.make_subject("s")
-    targets = small.make_targets(tmp_path, [subject])
+    kept = small.make_targets(tmp_path, [subject])
     keys = list(subject.pictures[:3])
-    first, second, third = (targets.read("maps_aug", keys, step) for step in range(3))
+    first, second, third = (kept.read("maps_aug", keys, step) for step in range(3))
     assert torch.equal(first, third)
     assert not torch.equal(first, second)
-    assert torch.equal(targets.read("maps", keys, 0), targets.read("maps", keys, 1))
+    assert torch.equal(kept.read("maps", keys, 0), kept.read("maps", keys, 1))
 
 
 def test_targets_computed_at_every_step_train_as_cached_ones_do(small, make_network, tmp_path):
@@ -115,8 +118,8 @@ def test_targets_computed_at_every_step_train_as_cached_ones_do(small, make_netw
 
     encoders = {kind: look_up(kind) for kind in ("tokens", "latent", "maps", "maps_aug")}
     curves = []
-    for targets in (cached, ComputedTargets(Keyed(), encoders, "cpu")):
-        data = TrainingData((subject,), targets, frozenset())
+    for source in (cached, ComputedTargets(Keyed(), encoders, "cpu")):
+        data = TrainingData((subject,), source, frozenset())
         log = TrainingLog(tmp_path / f"{len(curves)}.jsonl")
         fit_decoder(make_network(data, recipe), data, recipe, "cpu", Hooks(log=log))
         curves.append(log.rows())
@@ -128,7 +131,11 @@ def test_targets_computed_at_every_step_train_as_cached_ones_do(small, make_netw
 def test_captions_are_kept_as_bytes(tmp_path):
     captions = ["a photo of a dog", "", "eine Straße – ☃"]
     table = TargetStore(tmp_path).table("captions", "w")
-    table.write(KEYS[:3], encode_captions(captions))
+
+    def caption(pictures, keys):
+        return torch.from_numpy(encode_captions([captions[KEYS.index(key)] for key in keys]))
+
+    assert compute_targets(KEYS[:3], Album(), {"captions": (caption, table)}, "cpu", 2) == {"captions": 3}
     assert decode_captions(table.read(KEYS[:3])) == captions
     with pytest.raises(BadInput, match="600 bytes"):
         encode_captions(["x" * 600])

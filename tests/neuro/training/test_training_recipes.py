@@ -118,6 +118,17 @@ def test_what_decays(small):
         assert {found[name] for name in norms} == {0.01 if published else 0.0}
 
 
+def test_at_full_size_all_but_the_idle_blocks_is_trained():
+    recipe = find_training_recipe("mindeye2-finetune")
+    with torch.device("meta"):
+        network = MindEye2Config(voxels=(15724,)).build()
+    for idle, trained in ((True, 2_227_294_844 - 16), (False, 2_227_294_844 - 16 - 134_283_264)):
+        changed = recipe.model_copy(update={"defects": Defects(idle_blocks=idle)})
+        choose_trained(network, changed)
+        groups = build_groups(network, changed)
+        assert sum(value.numel() for group in groups for value in group["params"]) == trained
+
+
 @pytest.mark.parametrize(
     ("changes", "idle"),
     [
