@@ -111,7 +111,7 @@ class OpenDecoding:
         self._device = find_device(device)
         self._cache = StageCache(stores.cache)
         # The encoder goes before the networks come, so that both need not fit at once.
-        gallery = find_gallery(self._profile, stores.weights, self._options, self._device, stimuli)
+        gallery = find_gallery(self._profile, stores.weights, self._options, self._device, stimuli, self._cache)
         self._recording = Recording(
             betas=betas,
             stimuli=stimuli,

@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,24 @@ from sqlalchemy.orm import Session, joinedload
 
 from voxelight.app.pipelines.inputs import ask_consent
 from voxelight.app.provenance import find_revision
-from voxelight.models.errors import BadInput, Conflict
+from voxelight.models.errors import BadInput, Conflict, Unavailable
 from voxelight.models.values import Betas
 from voxelight.neuro.evaluate.compare import adjust_p, align_pictures, compare_paired
+from voxelight.neuro.evaluate.compared import Compared
 from voxelight.neuro.evaluate.conditions import Conditions, state_conditions
 from voxelight.neuro.evaluate.controls import Places, draw_exchanges, find_exchange
-from voxelight.neuro.evaluate.evaluation import Evaluation
+from voxelight.neuro.evaluate.evaluation import Evaluation, MetricFacts
+from voxelight.neuro.evaluate.intervals import draw_permutations, moves_units_whole
+from voxelight.neuro.evaluate.pixels import compare_pixels, describe_pixels
+from voxelight.neuro.splits import Labels
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Job, Run
 from voxelight.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from voxelight.neuro.evaluate.judge import Judge
+
+Floats = NDArray[np.floating[Any]]
 
 KINDS = ("reconstruct", "decode")
 NULL_DRAWS = 999
@@ -41,12 +51,14 @@ class Wishes:
     sessions : that the decoder was trained on
     test_set : how the scored stimuli were chosen
     permutations : draws of the null
+    networks : that judge pictures, none for none; None: the one whose weights a Python package carries, where it is
     """
 
     betas: str | None = None
     sessions: str | None = None
     test_set: str | None = None
     permutations: int = NULL_DRAWS
+    networks: tuple[str, ...] | None = None
 
 
 def open_job(session: Session, job_id: uuid.UUID) -> tuple[Job, list[Run]]:
@@ -119,13 +131,63 @@ def compare(first: Evaluation, second: Evaluation) -> Evaluation:
     )
 
 
-def draw_orders(betas: Betas, ids: NDArray[np.str_], draws: int, seed: int) -> tuple[Places, str]:
-    """Draw which stimulus stands in for which, within session where sessions are known, and say so."""
+def load_judges(wishes: Wishes, weights: Path) -> tuple[list["Judge"], list[str]]:
+    """Return the networks that judge pictures, and what is to be said where there is none.
+
+    Raises
+    ------
+    NotFound, Unavailable
+        A network that was asked for by name can't be had.
+    """
+    from voxelight.neuro.evaluate.judge import Judge
+    from voxelight.neuro.evaluate.metrics.features import load_extractor
+    from voxelight.neuro.evaluate.metrics.networks import DEFAULT_NETWORK
+
+    reason = "None was asked for."
+    try:
+        names = (DEFAULT_NETWORK,) if wishes.networks is None else wishes.networks
+        judges = [Judge(load_extractor(name, weights)) for name in names]
+    except Unavailable as error:
+        if wishes.networks is not None:
+            raise
+        judges, reason = [], str(error)
+    missing = f"NO NETWORK judged these pictures, so the scores say little of what people see. {reason}"
+    return judges, [] if judges else [missing]
+
+
+def judge_pictures(judges: Sequence["Judge"], pictures: Floats, shown: Floats, native: bool) -> Compared:
+    """Compare pictures (seed, item, ...) with what was seen, by pixels and by every network."""
+    compared = compare_pixels(pictures, shown, native)
+    if judges:
+        from voxelight.neuro.evaluate.judge import compare_features
+
+        for judge in judges:
+            compared = compared.join(compare_features(judge, pictures, shown))
+    return compared
+
+
+def describe_metrics(judges: Sequence["Judge"], native: bool) -> tuple[MetricFacts, ...]:
+    """Return what the scores of `judge_pictures` and structural similarity mean."""
+    facts = list(describe_pixels(native))
+    if judges:
+        from voxelight.neuro.evaluate.judge import describe_network
+
+        facts += [fact for judge in judges for fact in describe_network(judge)]
+    return tuple(facts)
+
+
+def draw_orders(betas: Betas, ids: Labels, units: Labels, draws: int, seed: int) -> tuple[Places, str]:
+    """Draw which stimulus stands in for which, within session where sessions are known, and say so.
+
+    Stimuli that were held out together, as the crops of one photograph, change places together where sessions allow.
+    """
     known = "session" in betas.labels
     sessions = betas.labels["session"] if known else np.full(len(betas.values), "all")
     exchange = find_exchange(betas.stimulus_ids, sessions, ids)
     if exchange.fixed == 1:
         exchange, known = find_exchange(betas.stimulus_ids, np.full(len(betas.values), "all"), ids), False
+    if len(np.unique(exchange.groups)) == 1 and moves_units_whole(units):
+        return draw_permutations(units, draws, seed), f"Null: whole held-out units permuted, {draws} draws."
     within = f"within {exchange.within}" if known else "over all trials, sessions being unknown or of one stimulus each"
     return draw_exchanges(exchange, draws, seed), f"Null: whole stimuli permuted {within}, {draws} draws."
 

@@ -10,16 +10,28 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines.decode import DecodeOptions
-from voxelight.app.pipelines.evaluated import FEWEST, SHUFFLES, Wishes, choose_shown, describe_job, draw_orders, state
+from voxelight.app.pipelines.evaluated import (
+    FEWEST,
+    SHUFFLES,
+    Wishes,
+    choose_shown,
+    describe_job,
+    describe_metrics,
+    draw_orders,
+    judge_pictures,
+    load_judges,
+    state,
+)
 from voxelight.app.pipelines.inputs import BetasInput, read_betas
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.evaluate.agreement import agree_captions, agree_pictures, fit_agreement, map_deviation, share_words
-from voxelight.neuro.evaluate.controls import DECODED, derange, draw_null
+from voxelight.neuro.evaluate.compared import Compared
+from voxelight.neuro.evaluate.controls import DECODED, derange
 from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, MetricFacts, Row
 from voxelight.neuro.evaluate.guards import GUARDS, Guard, check_gallery
-from voxelight.neuro.evaluate.pixels import bring, correlate_pixels, describe_pixels, score_pixels
-from voxelight.neuro.evaluate.similarity import own_correlation, two_way
+from voxelight.neuro.evaluate.pixels import bring, score_structure
+from voxelight.neuro.evaluate.similarity import own_correlation
 from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, find_coverage
 from voxelight.neuro.splits import Labels
 from voxelight.storage.formats.images import decode_png
@@ -29,6 +41,7 @@ from voxelight.storage.stores import Stores
 
 Floats = NDArray[np.floating[Any]]
 
+_TOP = "retrieval_top"
 _UNKNOWN = "What the decoder was trained on is not recorded here."
 _SHOWN_SHUFFLES = 2
 _FEWEST_CALIBRATED = 40
@@ -53,29 +66,33 @@ def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[
     """Evaluate a job of the kind ``decode``: see `evaluated.evaluate`."""
     betas, stimuli = read_betas(session, stores, BetasInput(**job.params["inputs"]), job.dataset.simulated)
     found = _collect(session, stores, runs, stimuli)
-    orders, told = draw_orders(betas, found.ids, wishes.permutations, job.seed)
+    orders, told = draw_orders(betas, found.ids, found.ids, wishes.permutations, job.seed)
     gallery = 0 if stimuli is None else len(stimuli.ids)
     others = [derange(len(found.ids), seed) for seed in range(SHUFFLES)]
-    correlations = correlate_pixels(found.pictures, found.shown)
-    hits = _retrieve(found)
+    judges, missing = load_judges(wishes, stores.weights)
+    compared = judge_pictures(judges, found.pictures, found.shown, native=False)
+    retrieved = _compare_retrieved(found)
+    structure = (found.pictures, found.shown)
     return Evaluation(
         title=f"{job.recipe}: {job.dataset.name}",
         conditions=state(job, wishes, _find_conditions(betas, job, found, gallery)),
-        metrics=(*describe_pixels(native=False), *(_describe_retrieval(gallery, hits) if hits else ())),
+        metrics=(*describe_metrics(judges, native=False), *_describe_retrieval(gallery, retrieved)),
         stimulus_ids=found.ids,
         clusters=found.ids,
         rows=(
-            Row(DECODED, score_pixels(found.pictures, found.shown) | _repeat(hits, found)),
-            Row("shuffled_betas", _score_shuffled(found, others)),
+            Row(DECODED, compared.score() | retrieved.score() | score_structure(*structure)),
+            Row(
+                "shuffled_betas", compared.score(others) | retrieved.score(others) | score_structure(*structure, others)
+            ),
             Row("generator_ceiling", absent="True latents were not generated from in this job."),
             Row("nearest_training", absent=_UNKNOWN),
         ),
-        nulls=_draw_nulls(correlations, hits, found, orders),
+        nulls=compared.draw_null(orders) | retrieved.draw_null(orders),
         guards=_guard(found),
         grids=(_draw_grid(found, others),),
-        coverages=_check_coverage(found, correlations),
+        coverages=_check_coverage(found, compared),
         provenance=describe_job(job, runs),
-        notes=(told, *_note(found)),
+        notes=(told, *_note(found), *missing),
     )
 
 
@@ -117,50 +134,30 @@ def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int) -> d
     }
 
 
-def _retrieve(found: _Decoded) -> dict[str, NDArray[np.bool_]]:
-    """Return which pictures stand among the first k of those that were retrieved: array (item, stimulus)."""
-    if not all(found.retrieved):
-        return {}
+def _compare_retrieved(found: _Decoded) -> Compared:
+    """Return whether each picture stands among the first k that were retrieved; no seed draws the retrieval tokens."""
     most = min(len(names) for names in found.retrieved)
-    return {
-        f"retrieval_top{k}": np.stack([np.isin(found.ids, names[:k]) for names in found.retrieved])
-        for k in sorted({1, most})
+    tables = {
+        f"{_TOP}{k}": np.tile(
+            np.stack([np.isin(found.ids, names[:k]) for names in found.retrieved]), (found.seeds, 1, 1)
+        )
+        for k in sorted({1, most} - {0})
     }
+    return Compared(
+        {name: table.astype(float) for name, table in tables.items()}, dict.fromkeys(tables, own_correlation)
+    )
 
 
-def _describe_retrieval(gallery: int, hits: dict[str, NDArray[np.bool_]]) -> tuple[MetricFacts, ...]:
+def _describe_retrieval(gallery: int, retrieved: Compared) -> tuple[MetricFacts, ...]:
     facts = []
-    for name in hits:
-        k = int(name.removeprefix("retrieval_top"))
+    for name in retrieved.similarity:
+        k = int(name.removeprefix(_TOP))
         note = (
             f"For each brain, its picture is among the {k} most similar of {gallery}, by the cosine of tokens. "
             'Published as "brain retrieval" (bwd).'
         )
         facts.append(MetricFacts(name, f"Retrieval, top {k}", "retrieval", chance=k / gallery, note=note))
     return tuple(facts)
-
-
-def _repeat(hits: dict[str, NDArray[np.bool_]], found: _Decoded) -> dict[str, Floats]:
-    """Return hits as scores of every seed; the retrieval tokens are drawn by none."""
-    return {name: np.tile(table.diagonal().astype(float), (found.seeds, 1)) for name, table in hits.items()}
-
-
-def _score_shuffled(found: _Decoded, others: Sequence[NDArray[np.intp]]) -> dict[str, Floats]:
-    parts = [score_pixels(found.pictures[:, order], found.shown) for order in others]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _draw_nulls(
-    correlations: Floats, hits: dict[str, NDArray[np.bool_]], found: _Decoded, orders: NDArray[np.intp]
-) -> dict[str, Floats]:
-    nulls: dict[str, Floats] = {
-        "two_way": draw_null(lambda own: two_way(correlations, own), orders),
-        "pixel_correlation": draw_null(lambda own: own_correlation(correlations, own), orders),
-    }
-    rows = np.arange(len(found.ids))
-    for name, table in hits.items():
-        nulls[name] = draw_null(lambda own, table=table: table[rows, own].astype(float), orders)  # type: ignore[misc]
-    return nulls
 
 
 def _guard(found: _Decoded) -> tuple[Guard, ...]:
@@ -190,10 +187,11 @@ def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]]) -> Grid:
     return Grid("What was seen, and what was decoded", found.ids[rows], tuple(columns), captions)
 
 
-def _check_coverage(found: _Decoded, correlations: Floats) -> tuple[Coverage, ...]:
+def _check_coverage(found: _Decoded, compared: Compared) -> tuple[Coverage, ...]:
     if len(found.ids) < _FEWEST_CALIBRATED:
         return ()
     own = np.arange(len(found.ids))
+    correlations = compared.similarity["two_way"].mean(0)
     checks = [check_retrieval(correlations, own)]
     if found.seeds > 1:
         agreement = agree_pictures(found.pictures.swapaxes(0, 1))

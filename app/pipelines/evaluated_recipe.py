@@ -1,14 +1,25 @@
 """Evaluate a job that reconstructed pictures by a recipe: all of its parts can be refitted, so all is checked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from sqlalchemy.orm import Session
 
-from voxelight.app.pipelines.evaluated import FEWEST, SHUFFLES, Wishes, choose_shown, describe_job, draw_orders, state
+from voxelight.app.pipelines.evaluated import (
+    FEWEST,
+    SHUFFLES,
+    Wishes,
+    choose_shown,
+    describe_job,
+    describe_metrics,
+    draw_orders,
+    judge_pictures,
+    load_judges,
+    state,
+)
 from voxelight.app.pipelines.inputs import BetasInput, read_seen
 from voxelight.app.pipelines.reconstruct import ReconstructOptions
 from voxelight.models.errors import BadInput
@@ -17,12 +28,13 @@ from voxelight.neuro.evaluate.baselines import BASELINES
 from voxelight.neuro.evaluate.bottleneck import sweep_bottleneck
 from voxelight.neuro.evaluate.ceiling import find_ceiling
 from voxelight.neuro.evaluate.compare import FEWEST_PICTURES, Curve, find_distance, score_by_distance
+from voxelight.neuro.evaluate.compared import Compared
 from voxelight.neuro.evaluate.controls import DECODED, derange
 from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, Row
 from voxelight.neuro.evaluate.guards import Guard, Side, check_gallery, check_overlap
 from voxelight.neuro.evaluate.leakage import check_recipe
 from voxelight.neuro.evaluate.null import find_rows, is_linear, permute_by_refitting, permute_fast
-from voxelight.neuro.evaluate.pixels import correlate_pixels, describe_pixels, score_pixels
+from voxelight.neuro.evaluate.pixels import score_structure
 from voxelight.neuro.evaluate.report import find_units
 from voxelight.neuro.evaluate.similarity import METRICS, correlate, two_way
 from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, check_tokens
@@ -32,6 +44,9 @@ from voxelight.neuro.splits import Fold, Labels
 from voxelight.storage.results import read_output
 from voxelight.storage.schema import Job, Run
 from voxelight.storage.stores import Stores
+
+if TYPE_CHECKING:
+    from voxelight.neuro.evaluate.judge import Judge
 
 Floats = NDArray[np.floating[Any]]
 
@@ -53,29 +68,35 @@ def evaluate_recipe(session: Session, stores: Stores, job: Job, runs: Sequence[R
     by_item = {run.item_key: load_tensors(read_output(stores, run.id, "prediction"))["predictions"] for run in runs}
     predicted = np.concatenate([by_item[fold.key] for fold in folds])
     pictures = resize_pictures(stimuli.select(ids), recipe.picture_side).images
-    orders, told = draw_orders(betas, ids, wishes.permutations, recipe.seed)
+    units = find_units(betas, ids, recipe.unit)
+    orders, told = draw_orders(betas, ids, units, wishes.permutations, recipe.seed)
+    others = [derange(len(ids), seed) for seed in range(SHUFFLES)]
+    judges, missing = load_judges(wishes, stores.weights)
+    compared = judge_pictures(judges, predicted[None], pictures, native=True)
     permute = permute_fast if is_linear(recipe) else permute_by_refitting
-    shuffled = [derange(len(ids), seed) for seed in range(SHUFFLES)]
-    scores = score_pixels(predicted[None], pictures, native=True)
+    baselines = {
+        name: find(betas, resize_pictures(stimuli, recipe.picture_side), recipe) for name, find in BASELINES.items()
+    }
+    made = {"generator_ceiling": pictures, **baselines}
     return Evaluation(
         title=f"{recipe.title}: {job.dataset.name}",
         conditions=state(job, wishes, _find_conditions(betas, recipe, ids, len(folds))),
-        metrics=describe_pixels(native=True),
+        metrics=describe_metrics(judges, native=True),
         stimulus_ids=ids,
-        clusters=find_units(betas, ids, recipe.unit),
+        clusters=units,
         rows=(
-            Row(DECODED, scores),
-            Row("shuffled_betas", score_pixels(predicted[np.array(shuffled)], pictures, native=True)),
-            Row("generator_ceiling", score_pixels(pictures[None], pictures, native=True)),
-            *(_score_baseline(name, betas, stimuli, recipe, pictures) for name in BASELINES),
+            Row(DECODED, compared.score() | score_structure(predicted[None], pictures)),
+            Row("shuffled_betas", compared.score(others) | score_structure(predicted[None], pictures, others)),
+            *(Row(name, _score(judges, images, pictures)) for name, images in made.items()),
         ),
-        nulls=permute(betas, stimuli.select(ids), recipe, orders),
+        # Of what the recipe can be refitted for, the null is refitted; features see the same predictions exchanged.
+        nulls=compared.draw_null(orders) | permute(betas, stimuli.select(ids), recipe, orders),
         guards=guards,
-        grids=(_draw_grid(ids, pictures, predicted, shuffled),),
-        curves=_draw_curves(betas, stimuli, recipe, folds, scores["two_way"][0]),
-        coverages=_check_coverage(predicted, pictures),
+        grids=(_draw_grid(ids, pictures, predicted, others),),
+        curves=_draw_curves(betas, stimuli, recipe, folds, compared.score()["two_way"][0]),
+        coverages=_check_coverage(predicted, pictures, compared),
         provenance=describe_job(job, runs),
-        notes=(told, *_note(betas, recipe)),
+        notes=(told, *_note(betas), *missing),
     )
 
 
@@ -116,9 +137,9 @@ def _find_conditions(betas: Betas, recipe: ReconstructionRecipe, ids: Labels, n_
     }
 
 
-def _score_baseline(name: str, betas: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe, pictures: Floats) -> Row:
-    predicted = BASELINES[name](betas, resize_pictures(stimuli, recipe.picture_side), recipe)
-    return Row(name, score_pixels(predicted[None], pictures, native=True))
+def _score(judges: Sequence["Judge"], images: Floats, pictures: Floats) -> dict[str, Floats]:
+    scores = judge_pictures(judges, images[None], pictures, native=True).score()
+    return scores | score_structure(images[None], pictures)
 
 
 def _draw_grid(ids: Labels, pictures: Floats, predicted: Floats, shuffled: Sequence[NDArray[np.intp]]) -> Grid:
@@ -172,19 +193,19 @@ def _sweep(betas: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe, folds: 
     return sweep_bottleneck(values, _BOTTLENECKS, decode, score, ids)
 
 
-def _check_coverage(predicted: Floats, pictures: Floats) -> tuple[Coverage, ...]:
+def _check_coverage(predicted: Floats, pictures: Floats, compared: Compared) -> tuple[Coverage, ...]:
     if len(pictures) < _FEWEST_CALIBRATED:
         return ()
-    similarity = correlate_pixels(predicted[None], pictures, native=True)
+    similarity = compared.similarity["two_way"][0]
     return check_tokens(predicted, pictures), check_retrieval(similarity, np.arange(len(pictures)))
 
 
-def _note(betas: Betas, recipe: ReconstructionRecipe) -> list[str]:
+def _note(betas: Betas) -> list[str]:
     notes = [
         "The decoder is linear and draws pixels itself: one sample of a stimulus is all there is, and its true latents "
         "are the pictures.",
         "Shuffled betas: the picture that another held-out stimulus gave; its decoder may have seen this stimulus.",
-        f"The null of {' and '.join(METRICS)} refits the recipe, alpha included; structural similarity has none.",
+        f"The null of {' and '.join(METRICS)} refits the recipe, alpha included; that of a network exchanges pictures.",
     ]
     counts = np.unique(betas.stimulus_ids, return_counts=True)[1]
     if (counts >= 2).sum() >= 2:

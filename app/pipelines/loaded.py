@@ -2,11 +2,13 @@
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from voxelight.models.errors import VoxelightError
 from voxelight.models.values import ClipTokens, Stimuli
@@ -14,7 +16,9 @@ from voxelight.models.weights import find_part_sha256
 from voxelight.neuro import stages
 from voxelight.neuro.networks import Networks, load_networks
 from voxelight.neuro.profiles import GenerationOptions, Profile
+from voxelight.storage.cache import StageCache
 
+_ENCODER = ("image_encoder",)
 _MOST_PICTURES = 3000  # their tokens stay in memory, 0.85 MB each at full size
 _SHOWN_SIDE = 256  # that the published decoders were scored with, pixels
 _loaded: dict[str, Networks] = {}
@@ -41,7 +45,7 @@ def find_networks(profile: Profile, weights: Path, options: GenerationOptions, d
     BadInput
         Weights do not fit their network.
     """
-    key = _name(profile, weights, options, device)
+    key = _name(profile, weights, options, device, options.parts)
     with _loading:
         if key not in _loaded:
             _loaded.clear()
@@ -50,31 +54,43 @@ def find_networks(profile: Profile, weights: Path, options: GenerationOptions, d
 
 
 def find_gallery(
-    profile: Profile, weights: Path, options: GenerationOptions, device: str, stimuli: Stimuli | None
+    profile: Profile, weights: Path, options: GenerationOptions, device: str, stimuli: Stimuli | None, cache: StageCache
 ) -> Gallery:
-    """Encode the pictures of a data set, where there are any and the encoder can be had."""
+    """Encode the pictures of a data set, where there are any and the encoder can be had; each picture once."""
     if stimuli is None:
         return Gallery(missing="The data set holds no pictures, so none was retrieved.")
     if len(stimuli.ids) > _MOST_PICTURES:
         return Gallery(missing=f"None was retrieved: the data set holds more than {_MOST_PICTURES} pictures.")
     small = options.model_copy(update={"stop": "tokens", "batch": None})
     try:
-        encoder = load_networks(profile, weights, small, device, parts=["image_encoder"])
+        encoder = _name(profile, weights, small, device, _ENCODER)
+        keys = [hashlib.sha256(f"{encoder} {one.shape}".encode() + one.tobytes()).hexdigest() for one in stimuli.images]
+        tokens = [None if entry is None else entry["tokens"] for entry in map(cache.find, keys)]
+        missing = [number for number, known in enumerate(tokens) if known is None]
+        if missing:
+            networks = load_networks(profile, weights, small, device, parts=_ENCODER)
+            for number, found in zip(missing, _encode(networks, stimuli.images[missing]), strict=True):
+                tokens[number] = found
+                cache.write(keys[number], {"tokens": found})
     except VoxelightError as error:
         return Gallery(missing=f"No picture was retrieved, for want of the image encoder. {error}")
-    parts = []
-    with encoder.on_device("image_encoder"):
-        for start in range(0, len(stimuli.ids), encoder.plan.batch):
-            images = torch.from_numpy(stimuli.images[start : start + encoder.plan.batch]).permute(0, 3, 1, 2)
-            shown = stages.resize(images.expand(-1, 3, -1, -1), _SHOWN_SIDE)
-            parts.append(stages.encode_images(encoder, shown).numpy().astype(np.float16))
-    return Gallery(ClipTokens(np.concatenate(parts), profile.space))
+    return Gallery(ClipTokens(np.stack([known for known in tokens if known is not None]), profile.space))
 
 
-def _name(profile: Profile, weights: Path, options: GenerationOptions, device: str) -> str:
+def _encode(networks: Networks, images: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return the tokens of pictures, array (picture, token, dim)."""
+    batch, parts = networks.plan.batch, []
+    with networks.on_device(*_ENCODER):
+        for start in range(0, len(images), batch):
+            some = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+            parts.append(stages.encode_images(networks, stages.resize(some, _SHOWN_SIDE)).numpy())
+    return np.concatenate(parts).astype(np.float16)
+
+
+def _name(profile: Profile, weights: Path, options: GenerationOptions, device: str, parts: Sequence[str]) -> str:
     """Name networks by all that they are made from; weights that were converted anew have another name."""
     placed = options.model_dump_json(include={"stop", "dtype", "batch", "memory"})
-    parts = [profile.model_dump_json(), placed, device]
+    made_from = [profile.model_dump_json(), placed, device]
     if not profile.random_weights:
-        parts += [find_part_sha256(weights, profile.weights[part], part) for part in options.parts]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        made_from += [find_part_sha256(weights, profile.weights[part], part) for part in parts]
+    return hashlib.sha256("\n".join(made_from).encode()).hexdigest()

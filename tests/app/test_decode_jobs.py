@@ -319,17 +319,17 @@ def test_networks_are_loaded_once_for_all_jobs_that_ask_for_them(services, decod
     load = loaded.load_networks
 
     def counted(profile, weights, options, device, parts=None):
-        if parts is None:
-            loads.append(options.dtype)
+        loads.append((options.dtype, "image_encoder" if parts else "all"))
         return load(profile, weights, options, device, parts)
 
     monkeypatch.setattr(loaded, "load_networks", counted)
     loaded._loaded.clear()
     for seed in (1, 2):
         assert do(services, ask(services, seed=seed, stop="tokens")).status == "done"
-    assert loads == ["float32"]
+    once = [("float32", "image_encoder"), ("float32", "all")]
+    assert loads == once
     do(services, ask(services, stop="tokens", dtype="bfloat16"))
-    assert loads == ["float32", "bfloat16"]
+    assert loads == [*once, ("bfloat16", "image_encoder"), ("bfloat16", "all")]
 
 
 def test_the_hash_of_a_model_is_that_of_its_results(tmp_path):
