@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import torch
 import triton
@@ -57,9 +56,7 @@ def layer_norm(x: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, eps: floa
 
 
 @triton.jit
-def _channel_sums(
-    x, sums, pixels, per_program, C: tl.constexpr, OUT: tl.constexpr, TILE_C: tl.constexpr, TILE_P: tl.constexpr
-):
+def _channel_sums(x, sums, pixels, per_program, C, OUT, TILE_C: tl.constexpr, TILE_P: tl.constexpr):
     part, image, tile = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
     channel = tile * TILE_C + tl.arange(0, TILE_C)[None, :]
     total = tl.zeros((TILE_P, TILE_C), tl.float32)
@@ -79,37 +76,44 @@ def _channel_sums(
 
 @triton.jit
 def _group_affine(
-    sums, add, weight, bias, affine, pixels, eps, C: tl.constexpr, PER: tl.constexpr, PARTS: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_PARTS: tl.constexpr, HAS_ADD: tl.constexpr,
+    sums, add, weight, bias, affine, pixels, eps, C, PER, SPLITS, HAS_ADD: tl.constexpr,
+    BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     image, group = tl.program_id(0), tl.program_id(1)
-    inner = tl.arange(0, BLOCK)
-    channel = group * PER + inner
-    part = tl.arange(0, BLOCK_PARTS)[:, None]
-    inside = (part < PARTS) & (inner < PER)[None, :]
-    at = sums + ((image * PARTS + part) * 2) * C + channel[None, :]
-    total = tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
-    squares = tl.sum(tl.load(at + C, mask=inside, other=0.0), axis=0)
-    valid = inner < PER
-    added = tl.zeros((BLOCK,), tl.float32)
-    if HAS_ADD:  # of x + add: the sums follow without reading x again
-        added = tl.load(add + image * C + channel, mask=valid, other=0.0).to(tl.float32)
-        squares += 2 * added * total + pixels * added * added
-        total += pixels * added
-    count = pixels * PER
-    mean = tl.sum(total, axis=0) / count
-    variance = tl.maximum(tl.sum(squares, axis=0) / count - mean * mean, 0.0)
-    scale = tl.rsqrt(variance + eps) * tl.load(weight + channel, mask=valid, other=0.0).to(tl.float32)
-    offset = tl.load(bias + channel, mask=valid, other=0.0).to(tl.float32) + (added - mean) * scale
-    tl.store(affine + (image * 2) * C + channel, scale, mask=valid)
-    tl.store(affine + (image * 2 + 1) * C + channel, offset, mask=valid)
+    count, total_all, squares_all = pixels * PER, 0.0, 0.0
+    for first in range(0, PER, BLOCK):
+        inner = first + tl.arange(0, BLOCK)
+        channel, valid = group * PER + inner, inner < PER
+        total = tl.zeros((BLOCK,), tl.float32)
+        squares = tl.zeros((BLOCK,), tl.float32)
+        for start in range(0, SPLITS, TILE):
+            split = start + tl.arange(0, TILE)[:, None]
+            at = sums + ((image * SPLITS + split) * 2) * C + channel[None, :]
+            inside = (split < SPLITS) & valid[None, :]
+            total += tl.sum(tl.load(at, mask=inside, other=0.0), axis=0)
+            squares += tl.sum(tl.load(at + C, mask=inside, other=0.0), axis=0)
+        if HAS_ADD:  # of x + add: the sums follow without reading x again
+            added = tl.load(add + image * C + channel, mask=valid, other=0.0).to(tl.float32)
+            squares += 2 * added * total + pixels * added * added
+            total += pixels * added
+        total_all += tl.sum(total, axis=0)
+        squares_all += tl.sum(squares, axis=0)
+    mean = total_all / count
+    rate = tl.rsqrt(tl.maximum(squares_all / count - mean * mean, 0.0) + eps)
+    for first in range(0, PER, BLOCK):
+        inner = first + tl.arange(0, BLOCK)
+        channel, valid = group * PER + inner, inner < PER
+        centre = tl.zeros((BLOCK,), tl.float32) - mean
+        if HAS_ADD:
+            centre += tl.load(add + image * C + channel, mask=valid, other=0.0).to(tl.float32)
+        scale = rate * tl.load(weight + channel, mask=valid, other=0.0).to(tl.float32)
+        offset = tl.load(bias + channel, mask=valid, other=0.0).to(tl.float32) + centre * scale
+        tl.store(affine + (image * 2) * C + channel, scale, mask=valid)
+        tl.store(affine + (image * 2 + 1) * C + channel, offset, mask=valid)
 
 
 @triton.jit
-def _apply_affine(
-    x, affine, out, pixels, C: tl.constexpr, OUT: tl.constexpr, TILE_C: tl.constexpr, TILE_P: tl.constexpr,
-    SILU: tl.constexpr,
-):  # fmt: skip
+def _apply_affine(x, affine, out, pixels, C, OUT, SILU: tl.constexpr, TILE_C: tl.constexpr, TILE_P: tl.constexpr):
     image = tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * TILE_C + tl.arange(0, TILE_C)[None, :]
     pixel = tl.program_id(0) * TILE_P + tl.arange(0, TILE_P)[:, None]
@@ -142,28 +146,26 @@ def group_norm(parts: Sequence[Tensor], add: Tensor | None, norm: torch.nn.Group
     sums = torch.empty(b, splits, 2, c, device=first.device, dtype=torch.float32)
     affine = torch.empty(b, 2, c, device=first.device, dtype=torch.float32)
     out = torch.empty(b, c, h, w, device=first.device, dtype=first.dtype, memory_format=torch.channels_last)
-    tile: dict[str, Any] = {"OUT": c, "TILE_C": CHANNEL_TILE, "TILE_P": PIXEL_TILE}
+    tile = {"TILE_C": CHANNEL_TILE, "TILE_P": PIXEL_TILE}
     ends = list(accumulate(part.shape[1] for part in parts))
     for part, end in zip(parts, ends, strict=True):
         mine = part.shape[1]
         grid = (splits, b, triton.cdiv(mine, CHANNEL_TILE))
-        _channel_sums[grid](part, sums[..., end - mine :], pixels, per_program, C=mine, **tile)
-    per_group = c // norm.num_groups
+        _channel_sums[grid](part, sums[..., end - mine :], pixels, per_program, mine, c, **tile)
     _group_affine[(b, norm.num_groups)](
-        sums, add, norm.weight, norm.bias, affine, pixels, norm.eps, C=c, PER=per_group, PARTS=splits,
-        BLOCK=triton.next_power_of_2(per_group), BLOCK_PARTS=triton.next_power_of_2(splits), HAS_ADD=add is not None,
-        num_warps=1,
+        sums, add, norm.weight, norm.bias, affine, pixels, norm.eps, c, c // norm.num_groups, splits,
+        HAS_ADD=add is not None, BLOCK=32, TILE=32, num_warps=1,
     )  # fmt: skip
     for part, end in zip(parts, ends, strict=True):
         mine = part.shape[1]
         grid = (triton.cdiv(pixels, PIXEL_TILE), b, triton.cdiv(mine, CHANNEL_TILE))
         at = slice(end - mine, None)
-        _apply_affine[grid](part, affine[..., at], out[:, at], pixels, C=mine, SILU=silu, **tile)
+        _apply_affine[grid](part, affine[..., at], out[:, at], pixels, mine, c, SILU=silu, **tile)
     return out
 
 
 @triton.jit
-def _double(x, out, width, C: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr):
+def _double(x, out, width, C, TILE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None]
     for start in range(0, C, BLOCK):
@@ -181,7 +183,7 @@ def double(x: Tensor) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     out = torch.empty(b, c, 2 * h, 2 * w, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
     # Rows of all images follow each other, so that row r of the input becomes rows 2 r and 2 r + 1 of the output.
-    _double[(b * h, triton.cdiv(w, 16))](x, out, w, C=c, TILE=16, BLOCK=128)
+    _double[(b * h, triton.cdiv(w, 16))](x, out, w, c, TILE=16, BLOCK=128)
     return out
 
 
