@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from voxelight.models.values import ClipTokens
 from voxelight.neuro.simulate import SimulationOptions, crop_photographs
@@ -16,6 +17,13 @@ from voxelight.neuro.simulation import (
 )
 
 DESIGN = DesignOptions(pictures=400, shared=100, trials=300, runs=5)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread():
+    """Threads that wait for each other on a busy machine take ten times as long for small products."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

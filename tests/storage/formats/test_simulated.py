@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
 from voxelight.models.values import Stimuli
@@ -53,6 +54,14 @@ def on_step(done, total):
 write_simulated(folder, Noise(), make, Encoder("eight", lambda s: s.images[:, 0]), on_step)
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Threads that wait for each other on a busy machine take ten times as long for small products."""
+    with threadpool_limits(1), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that are started
+        yield
 
 
 @pytest.fixture(scope="module")
