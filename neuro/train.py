@@ -228,7 +228,7 @@ def _spread(losses: SampleLosses) -> torch.nn.Module:
     """Let gradients be averaged over the processes, if there are several."""
     if processes.count() == 1:
         return losses
-    return DistributedDataParallel(losses, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(losses, gradient_as_bucket_view=True)
 
 
 def _rejoin(pieces: list[Outputs], subjects: int) -> Outputs:

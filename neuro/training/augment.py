@@ -1,6 +1,6 @@
 """The augmented pictures that the low-level branch's second teacher sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -57,3 +57,14 @@ def augment_pictures(pictures: Tensor, keys: Sequence[str], copy: int) -> Tensor
     """Return pictures (b, 3, h, w) augmented, each by its key; see `augment_picture`."""
     pairs = zip(pictures, keys, strict=True)
     return torch.stack([augment_picture(picture, key, copy) for picture, key in pairs])
+
+
+def augmented(teacher: Callable[[Tensor], Tensor], copy: int) -> Callable[[Tensor, Sequence[str]], Tensor]:
+    """Return what computes a teacher's targets of augmented pictures, for one table of them.
+
+    Parameters
+    ----------
+    teacher : pictures (b, 3, 224, 224) -> targets (b, ...)
+    copy : number of the table
+    """
+    return lambda pictures, keys: teacher(augment_pictures(pictures, keys, copy))

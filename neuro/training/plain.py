@@ -73,7 +73,7 @@ class PlainTrainee:
         self._network, self._loss, self._descent, self._made_by = network.train(), loss, descent, dict(made_by)
         self._device = next(network.parameters()).device
         several = processes.count() > 1
-        self._model = DistributedDataParallel(network, broadcast_buffers=False) if several else network
+        self._model = DistributedDataParallel(network) if several else network
         trained = [value for value in network.parameters() if value.requires_grad]
         cuda = self._device.type == "cuda"
         self._optimiser = torch.optim.AdamW(trained, lr=0.0, weight_decay=descent.weight_decay, fused=cuda)

@@ -155,7 +155,12 @@ class TrainingRecipe(_Options):
         return steps
 
     def as_published(self) -> Self:
-        """Return the recipe with every defect of the released code and in its precision."""
+        """Return the recipe with every defect of the released code and in its precision.
+
+        What differs still: losses are taken in float32; every trial comes once before any comes again, where the
+        released code draws files of sessions with replacement; betas are not rounded to half precision; and augmented
+        pictures come in a few fixed copies, unless targets are computed at every step.
+        """
         return self.model_copy(update={"defects": Defects.published(), "precision": "fp16"})
 
 

@@ -56,11 +56,12 @@ def make_targets(folder, subjects, copies=2):
     """Targets of every picture, rounded as they are kept."""
     store = TargetStore(folder)
     keys = list(dict.fromkeys(picture for subject in subjects for picture in subject.pictures))
-    rng = np.random.default_rng(7)
     tables = {}
     for kind, encoder in [*((kind, "x") for kind in SHAPES), *(("maps", f"copy {copy}") for copy in range(copies))]:
         table = store.table(kind, encoder)
         if table.missing(keys):
+            # Drawn for each table by itself: another process may write the same ones at the same time.
+            rng = np.random.default_rng(int(key(f"{kind} {encoder}")[:8], 16))
             table.write(keys, rng.normal(size=(len(keys), *SHAPES[kind])).astype(np.float16))
         tables[kind, encoder] = table
     return CachedTargets(

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 from voxelight.models.errors import BadInput, Unavailable
 from voxelight.neuro.train import fit_decoder
 from voxelight.neuro.training import targets
-from voxelight.neuro.training.augment import augment_pictures
+from voxelight.neuro.training.augment import augment_pictures, augmented
 from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.samples import TrainingData
 from voxelight.neuro.training.targets import (
@@ -150,6 +150,8 @@ def test_augmentation_hangs_on_the_picture_and_the_copy_alone():
     assert torch.equal(found, augment_pictures(pictures, keys, 0))
     assert torch.equal(found[1:2], augment_pictures(pictures[1:2], keys[1:2], 0))
     assert not torch.equal(found, augment_pictures(pictures, keys, 1))
+    means = augmented(lambda x: x.mean(dim=(2, 3)), 1)(pictures, keys)
+    torch.testing.assert_close(means, augment_pictures(pictures, keys, 1).mean(dim=(2, 3)))
 
 
 def test_augmentation_does_as_often_as_it_says():

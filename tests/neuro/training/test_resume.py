@@ -73,8 +73,10 @@ def test_a_killed_training_goes_on_to_the_same_curve_and_weights(worker, tmp_pat
 @pytest.mark.parametrize(
     "changes", [{}, {"precision": "bf16"}, {"precision": "fp16"}, {"adapter_rank": 3}, {"micro_batches": 2}]
 )
-def test_a_paused_training_goes_on_to_the_same_curve_and_weights(worker, tmp_path, changes):
+def test_a_paused_training_goes_on_to_the_same_curve_and_weights(worker, small, tmp_path, changes):
     changes = {"epochs": 3, **changes}
+    if changes.get("precision") == "fp16":  # convolutions of which are slow on a CPU
+        changes |= {"config": {**small.config, "low_level": False}, "losses": Losses(low_level=0)}
     whole = worker.train(tmp_path / "whole", **changes)
     calls = iter([False] * 4 + [True])
     paused = worker.train(tmp_path / "paused", pause=lambda: next(calls), **changes)
@@ -153,22 +155,20 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(small, make_data, make_
     assert found[2] == pytest.approx(found[0], rel=5e-4)
 
 
-def test_two_processes_train_as_one_does(worker, tmp_path):
-    changes = {"dropout": False, "epochs": 4, "losses": {"mixing_share": 0.5}}
-    one = worker.train(tmp_path / "one", **{**changes, "losses": Losses(mixing_share=0.5)})
+def test_two_processes_train_as_one_does_each_its_part_in_two(worker, tmp_path):
+    one = worker.train(tmp_path / "one", dropout=False, epochs=4, losses=Losses(mixing_share=0.5))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    text = '{"dropout": false, "epochs": 4, "losses": {"mixing_share": 0.5}}'
+    changes = '{"dropout": false, "epochs": 4, "losses": {"mixing_share": 0.5}, "micro_batches": 2}'
     folder = tmp_path / "two"
-    worker_pair = [start(folder, text, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
-    assert [process.wait(120) for process in worker_pair] == [0, 0]
+    pair = [start(folder, changes, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
+    assert [process.wait(120) for process in pair] == [0, 0]
     assert [row["step"] for row in rows(folder)] == list(range(one.steps))
-    for name in ("loss", "clip", "contrast", "prior", "absolute"):
+    for name in ("loss", "clip", "contrast", "prior", "absolute", "top1"):
         found, expected = ([row[name] for row in rows(tmp_path / kind)] for kind in ("two", "one"))
-        assert found == pytest.approx(expected, rel=2e-3), name
-        assert found[:2] == pytest.approx(expected[:2], rel=1e-5), name
+        assert found == pytest.approx(expected, rel=1e-4), name
     assert {row["mixed"] for row in rows(folder)} == {0.0, 1.0}
 
 

@@ -186,7 +186,7 @@ def test_training_learns(small, make_data, make_network, tmp_path, precision):
     fit_decoder(make_network(data, recipe, dropout=True), data, recipe, "cpu", Hooks(log=log))
     rows = log.rows()
     assert sum(row["top1"] for row in rows[-10:]) > 9
-    assert rows[-1]["loss"] < 0.3 * rows[len(rows) // 5]["loss"]
+    assert rows[-1]["loss"] < 0.1 * rows[0]["loss"]
 
 
 def multisubject(small):
