@@ -10,6 +10,7 @@ from voxelight.app.cli.shell import Shell, Verb
 from voxelight.models.errors import BadInput
 
 MOST_JOBS = 2
+NO_NETWORK = "none"
 
 
 @click.command(cls=Verb)
@@ -21,6 +22,13 @@ MOST_JOBS = 2
 @click.option("--sessions", metavar="TEXT", help="Sessions that the decoder was trained on, where the data don't say.")
 @click.option("--test-set", metavar="TEXT", help="How the scored stimuli were chosen; default: what the job says.")
 @click.option("--permutations", default=999, show_default=True, type=click.IntRange(min=19), help="Draws of the null.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Network that judges pictures, or `none`; may be repeated. Default: efficientnet-lite0, where it is here.",
+)
 @click.pass_obj
 def evaluate(
     shell: Shell,
@@ -30,6 +38,7 @@ def evaluate(
     sessions: str | None,
     test_set: str | None,
     permutations: int,
+    networks: tuple[str, ...],
 ) -> None:
     """Evaluate what a finished job decoded.
 
@@ -44,7 +53,8 @@ def evaluate(
 
     if len(jobs) > MOST_JOBS:
         raise BadInput(f"{len(jobs)} jobs", "one, or two to be compared", "Compare two at a time.")
-    wishes = Wishes(betas_version, sessions, test_set, permutations)
+    judges = tuple(name for name in networks if name != NO_NETWORK) if networks else None
+    wishes = Wishes(betas_version, sessions, test_set, permutations, judges)
     found = [evaluate_job(shell.services.stores, job, wishes) for job in jobs]
     evaluation = compare(*found) if len(found) > 1 else found[0]
     texts = {"html": write_page(evaluation), "json": write_json(evaluation), "csv": write_csv(evaluation)}

@@ -25,6 +25,7 @@ CONTROLS = {
     "constant_caption": "one sentence for every picture, the best of the training captions",
     "most_frequent_caption": "the caption that occurs most often in training",
 }
+BASELINES = {"training_mean": "the mean of the training pictures, whatever the betas are"}
 OF_PICTURES = ("null", "shuffled_betas", "generator_ceiling", "nearest_training")
 OF_CAPTIONS = (*OF_PICTURES, "constant_caption", "most_frequent_caption")
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from voxelight.neuro.evaluate.charts import draw_curve, draw_forest
-from voxelight.neuro.evaluate.controls import CONTROLS, DECODED
+from voxelight.neuro.evaluate.controls import BASELINES, CONTROLS, DECODED
 from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, Line, MetricFacts, summarise
 from voxelight.neuro.evaluate.guards import GUARDS
 from voxelight.neuro.evaluate.tables import NOTICE, find_marks
 
 _PIXELATED_BELOW = 76  # sides as wide as they are shown, pixels
 _LARGEST_SIDE = 192
+_MEANINGS = CONTROLS | BASELINES
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LABELS = {
     "subject": "Subject",
@@ -78,7 +79,7 @@ def _write_summary(evaluation: Evaluation, lines: dict[tuple[str, str], Line]) -
         "Hochberg). Metrics that agree with people come first."
     )
     meanings = "".join(
-        f"<li><strong>{escape(_say_row(row.name))}</strong>: {escape(CONTROLS.get(row.name, 'a baseline'))}."
+        f"<li><strong>{escape(_say_row(row.name))}</strong>: {escape(_MEANINGS.get(row.name, 'a baseline'))}."
         f"{f' <em>None here: {escape(row.absent)}</em>' if row.absent else ''}</li>"
         for row in evaluation.rows
         if row.name != DECODED
@@ -226,8 +227,8 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 def _scroll(label: str, caption: str, head: str, body: str) -> str:
     """Put a table where it can be moved sideways, by keys as well."""
     return (
-        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<p class="muted">{escape(caption)}</p><div class="scroll" role="region" aria-label="{escape(label)}" '
+        f'tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 

@@ -1,11 +1,14 @@
 """Scores of pictures that need no network, each with what it means."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage import metrics, transform
 
+from voxelight.neuro.evaluate.compared import Compared
+from voxelight.neuro.evaluate.controls import Places
 from voxelight.neuro.evaluate.evaluation import MetricFacts
 from voxelight.neuro.evaluate.similarity import METRICS, correlate
 
@@ -17,9 +20,13 @@ _RATINGS = "Agreement with people: SEED (2026)."
 
 
 def describe_pixels(native: bool) -> tuple[MetricFacts, ...]:
-    """Return what the scores of `score_pixels` mean."""
+    """Return what two_way, pixel_correlation and ssim mean.
+
+    Parameters
+    ----------
+    native : see `compare_pixels`
+    """
     grid = "at the pixels of the decoder" if native else f"RGB at {SIDE} px"
-    blur = "It rewards blur"
     return (
         MetricFacts(
             "two_way",
@@ -31,20 +38,20 @@ def describe_pixels(native: bool) -> tuple[MetricFacts, ...]:
             "pixel_correlation",
             "Pixel correlation",
             validity=0.12,
-            note=f"Pearson, {grid}; published at 425 px. {blur}. {_RATINGS}",
+            note=f"Pearson, {grid}; published at 425 px. It rewards blur. {_RATINGS}",
         ),
         MetricFacts(
             "ssim",
             "Structural similarity",
             validity=0.11,
-            note=f"In grey at {SIDE} px; published at 425 px. {blur}: of a blurred picture it may be larger than of "
-            f"what a generator makes of the true latents. {_RATINGS}",
+            note=f"In grey at {SIDE} px; published at 425 px. It rewards blur: of a blurred picture it may be larger "
+            f"than of what a generator makes of the true latents. No null. {_RATINGS}",
         ),
     )
 
 
-def score_pixels(pictures: Floats, shown: Floats, native: bool = False) -> dict[str, Floats]:
-    """Score samples of every picture.
+def compare_pixels(pictures: Floats, shown: Floats, native: bool = False) -> Compared:
+    """Correlate samples of every picture with every picture of the gallery.
 
     Parameters
     ----------
@@ -55,24 +62,17 @@ def score_pixels(pictures: Floats, shown: Floats, native: bool = False) -> dict[
 
     Returns
     -------
-    two_way, pixel_correlation, ssim -> array (seed, item)
+    Compared, two_way and pixel_correlation
     """
-    own, gallery = np.arange(len(shown)), bring(shown)
-    scores: dict[str, list[Floats]] = {name: [] for name in (*METRICS, "ssim")}
-    for each in pictures:
-        brought = bring(each)
-        correlations = correlate(each, shown) if native else correlate(brought, gallery)
-        for name, metric in METRICS.items():
-            scores[name].append(metric(correlations, own))
-        scores["ssim"].append(compare_structure(brought, gallery))
-    return {name: np.stack(by_seed) for name, by_seed in scores.items()}
-
-
-def correlate_pixels(pictures: Floats, shown: Floats, native: bool = False) -> NDArray[np.float64]:
-    """Return the correlations behind the scores, the mean over seeds: array (item, picture)."""
     found = [correlate(each, shown) if native else correlate(bring(each), bring(shown)) for each in pictures]
-    mean: NDArray[np.float64] = np.mean(found, axis=0)
-    return mean
+    return Compared(dict.fromkeys(METRICS, np.stack(found)), METRICS)
+
+
+def score_structure(pictures: Floats, shown: Floats, orders: Sequence[Places] = ()) -> dict[str, Floats]:
+    """Return ssim -> array (seed, item): see `compare_structure`; of exchanged predictions where `orders` are given."""
+    gallery, own = bring(shown), [np.arange(len(shown))]
+    brought = [bring(each) for each in pictures]
+    return {"ssim": np.stack([compare_structure(each[order], gallery) for order in orders or own for each in brought])}
 
 
 def bring(pictures: Floats) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from voxelight.neuro.evaluate.controls import CONTROLS
+from voxelight.neuro.evaluate.controls import BASELINES, CONTROLS
 from voxelight.neuro.evaluate.evaluation import Evaluation, summarise
 from voxelight.neuro.evaluate.guards import GUARDS
 
@@ -39,7 +39,8 @@ def write_json(evaluation: Evaluation) -> str:
         "guards": [asdict(guard) | {"rule": GUARDS[guard.name]} for guard in evaluation.guards],
         "metrics": [asdict(metric) | {"badge": metric.badge} for metric in evaluation.metrics],
         "rows": [
-            {"name": row.name, "meaning": CONTROLS.get(row.name, ""), "absent": row.absent} for row in evaluation.rows
+            {"name": row.name, "meaning": (CONTROLS | BASELINES).get(row.name, ""), "absent": row.absent}
+            for row in evaluation.rows
         ],
         "scores": [asdict(line) for line in summarise(evaluation)],
         "stimuli": evaluation.stimulus_ids.tolist(),
