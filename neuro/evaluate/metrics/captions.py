@@ -158,7 +158,13 @@ def score_meteor(captions: Captions) -> list[MetricResult]:
     """
     meteor = _need("pycocoevalcap.meteor.meteor", "Meteor")
     _need_java("METEOR 1.5")
-    value, scores = meteor().compute_score(*captions.words())
+    scorer = meteor()
+    try:
+        value, scores = scorer.compute_score(*captions.words())
+    finally:
+        # Its destructor ends the program and leaves these open.
+        scorer.meteor_p.stdout.close()
+        scorer.meteor_p.stderr.close()
     conditions = captions.conditions(f"{_PTB}; -norm", "meteor-1.5.jar of pycocoevalcap")
     return [MetricResult("meteor_1_5", np.asarray(scores), float(value), "whole set", None, conditions)]
 

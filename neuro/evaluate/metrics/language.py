@@ -22,10 +22,6 @@ Floats = NDArray[np.floating[Any]]
 _AT_ONCE = 64
 _LONGEST = 256
 _CLIPSCORE_WEIGHT = 2.5
-_CLIP_SIZES = {
-    "clip-vit-base-patch32": {"width": 512, "heads": 8},
-    "clip-vit-large-patch14": {"width": 768, "heads": 12},
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,53 +161,12 @@ def load_sentence_encoder(weights_folder: Path | None = None) -> TextEncoder:
         hidden: Tensor = network(input_ids=ids, attention_mask=mask).last_hidden_state
         return (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
-    return TextEncoder("all-MiniLM-L6-v2", weights.sha256, _in_batches(embed))
+    return TextEncoder("all-MiniLM-L6-v2", weights.sha256, embed_in_batches(embed))
 
 
-def load_clip_text_encoder(name: str, weights_folder: Path | None = None) -> TextEncoder:
-    """Load the text tower of CLIP, for `score_similarity` with ``clip_text_similarity``.
+def embed_in_batches(embed: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Floats]:
+    """Return what embeds any number of sentences, to vectors of length 1."""
 
-    Parameters
-    ----------
-    name : ``clip-vit-base-patch32`` or ``clip-vit-large-patch14``
-    weights_folder : of all weights
-
-    Raises
-    ------
-    BadInput
-        It is another name.
-    Unavailable
-        Its weights are not here; the text says how they come.
-    """
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    if name not in _CLIP_SIZES:
-        raise BadInput(f"the text encoder {name!r}", f"one of {', '.join(_CLIP_SIZES)}", "Correct the name.")
-    weights = read_feature_weights(name, weights_folder)
-    width, heads = _CLIP_SIZES[name]["width"], _CLIP_SIZES[name]["heads"]
-    config = CLIPTextConfig(
-        hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, projection_dim=width
-    )
-    network: nn.Module = CLIPTextModelWithProjection(config)
-    kept = ("text_model.", "text_projection.")
-    tensors = weights.tensors()
-    load_into(
-        network,
-        {key: tensors[key] for key in tensors if key.startswith(kept) and not key.endswith("position_ids")},
-    )
-
-    network.eval()
-
-    def embed(texts: Sequence[str]) -> Tensor:
-        from open_clip import tokenize
-
-        embedded: Tensor = network(input_ids=tokenize(list(texts))).text_embeds
-        return embedded
-
-    return TextEncoder(f"{name} of OpenAI, text", weights.sha256, _in_batches(embed))
-
-
-def _in_batches(embed: Callable[[Sequence[str]], Tensor]) -> Callable[[Sequence[str]], Floats]:
     @torch.inference_mode()
     def embed_all(texts: Sequence[str]) -> Floats:
         parts = [embed(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
