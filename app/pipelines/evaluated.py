@@ -168,12 +168,12 @@ def judge_pictures(judges: Sequence["Judge"], pictures: Floats, shown: Floats, n
 
 def describe_metrics(judges: Sequence["Judge"], native: bool) -> tuple[MetricFacts, ...]:
     """Return what the scores of `judge_pictures` and structural similarity mean."""
-    facts = list(describe_pixels(native))
+    facts: list[MetricFacts] = []
     if judges:
         from voxelight.neuro.evaluate.judge import describe_network
 
         facts += [fact for judge in judges for fact in describe_network(judge)]
-    return tuple(facts)
+    return (*facts, *describe_pixels(native))
 
 
 def draw_orders(betas: Betas, ids: Labels, units: Labels, draws: int, seed: int) -> tuple[Places, str]:

@@ -76,7 +76,7 @@ def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[
     return Evaluation(
         title=f"{job.recipe}: {job.dataset.name}",
         conditions=state(job, wishes, _find_conditions(betas, job, found, gallery)),
-        metrics=(*describe_metrics(judges, native=False), *_describe_retrieval(gallery, retrieved)),
+        metrics=(*_describe_retrieval(gallery, retrieved), *describe_metrics(judges, native=False)),
         stimulus_ids=found.ids,
         clusters=found.ids,
         rows=(

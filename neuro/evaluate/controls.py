@@ -21,7 +21,7 @@ CONTROLS = {
     "null": "whole stimuli permuted within session, and scored alike; its mean is measured, and need not be chance",
     "shuffled_betas": "betas of another stimulus through the same decoder and generator",
     "generator_ceiling": "true latents through the same generator: what a perfect decoder would reach",
-    "nearest_training": "the training picture closest to what was decoded",
+    "nearest_training": "the training picture closest to what was decoded, by its tokens or, without any, by its betas",
     "constant_caption": "one sentence for every picture, the best of the training captions",
     "most_frequent_caption": "the caption that occurs most often in training",
 }

@@ -20,6 +20,7 @@ from voxelight.neuro.evaluate.tables import NOTICE, find_marks
 
 _PIXELATED_BELOW = 76  # sides as wide as they are shown, pixels
 _LARGEST_SIDE = 192
+_LONG = 200  # letters of a value that is folded
 _MEANINGS = CONTROLS | BASELINES
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LABELS = {
@@ -233,9 +234,14 @@ def _scroll(label: str, caption: str, head: str, body: str) -> str:
 
 
 def _write_terms(terms: Iterable[tuple[str, Any]]) -> str:
-    return (
-        f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(_say_value(value))}</dd>' for name, value in terms)}</dl>"
-    )
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{_write_value(value)}</dd>' for name, value in terms)}</dl>"
+
+
+def _write_value(value: Any) -> str:
+    told = escape(_say_value(value))
+    if isinstance(value, str) or len(told) < _LONG:
+        return told
+    return f"<details><summary>{len(value)} entries</summary>{told}</details>"
 
 
 def _say_metric(metric: MetricFacts) -> str:
