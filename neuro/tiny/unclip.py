@@ -16,7 +16,7 @@ from voxelight.neuro.tiny.augment import augment, to_unit_floats
 from voxelight.neuro.tiny.descent import Sitting, State, Walk, compute_dtype, descend, place, step_generator
 from voxelight.neuro.tiny.recipe import Augmentation, TinyRecipe
 
-_DRAWN_AT_ONCE = 500
+_ENCODED_AT_ONCE, _DRAWN_AT_ONCE = 1000, 500
 
 
 class Views(NamedTuple):
@@ -37,7 +37,6 @@ def encode_views(
     views: int,
     options: Augmentation,
     seed: int,
-    batch: int = 1000,
 ) -> Views:
     """Encode pictures and changed versions of them.
 
@@ -48,7 +47,6 @@ def encode_views(
     views : versions of a picture; the first is the picture itself
     options : how the others are changed
     seed : of the changes
-    batch : pictures at once
 
     Returns
     -------
@@ -57,7 +55,7 @@ def encode_views(
     dtype = compute_dtype(pixels.device)
     tokens, latents = [], []
     for view in range(views):
-        for number, part in enumerate(torch.split(pixels, batch)):
+        for number, part in enumerate(torch.split(pixels, _ENCODED_AT_ONCE)):
             chance = step_generator(seed, 10**6 * view + number, pixels.device)
             x = augment(part, options, chance) if view else to_unit_floats(part)
             tokens.append(encoder(x).to(dtype))
