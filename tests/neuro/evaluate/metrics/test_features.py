@@ -52,15 +52,13 @@ def test_a_network_sees_pictures_as_published(name, photographs):
     assert torch.allclose(prepare_pixels(take_common_size(photographs[:2]), NETWORKS[name]), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "nodes"), [("alexnet", ["features.4", "features.11"]), ("swav-resnet50", ["avgpool"])]
-)
-def test_features_are_those_of_the_layers_of_torchvision(name, nodes, photographs):
-    network = seeded(NETWORKS[name].build)
+def test_features_are_those_of_the_layers_of_torchvision(photographs):
+    nodes = ["features.4", "features.11"]
+    network = seeded(NETWORKS["alexnet"].build)
     oracle = create_feature_extractor(network, return_nodes=nodes, suppress_diff_warning=True)
     with torch.inference_mode():
-        expected = oracle(as_published(photographs[:1], name))
-    found = make_extractor(NETWORKS[name], network).extract(photographs[:1])
+        expected = oracle(as_published(photographs[:2], "alexnet"))
+    found = make_extractor(NETWORKS["alexnet"], network).extract(photographs[:2])
     assert list(found) == nodes
     for layer in nodes:
         assert np.allclose(found[layer].values, expected[layer].flatten(1).numpy(), atol=1e-5)
@@ -78,20 +76,28 @@ def test_alexnet_is_tapped_behind_the_rectifiers_of_its_second_and_fifth_convolu
             assert found[layer].values.min() == 0
 
 
-@pytest.mark.parametrize("name", ["inception-v3", "efficientnet-b1"])
-def test_pooled_features_are_what_the_classifier_reads(name, photographs):
-    network = seeded(NETWORKS[name].build)
-    last = network.fc if name == "inception-v3" else network.classifier
+def test_pooled_features_are_what_the_classifier_reads(photographs):
+    network = seeded(NETWORKS["efficientnet-b1"].build)
     read = []
-    last.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    network.classifier.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     with torch.inference_mode():
-        network(as_published(photographs[:1], name))
-    found = make_extractor(NETWORKS[name], network).extract(photographs[:1])["avgpool"]
+        network(as_published(photographs[:1], "efficientnet-b1"))
+    found = make_extractor(NETWORKS["efficientnet-b1"], network).extract(photographs[:1])["avgpool"]
     assert np.allclose(found.values, read[0].numpy(), atol=1e-5)
 
 
-def test_inception_takes_its_input_as_torchvision_does_with_its_weights():
-    assert NETWORKS["inception-v3"].build().transform_input
+@pytest.mark.parametrize("name", ["inception-v3", "swav-resnet50"])
+def test_large_networks_end_at_their_pooled_map(name):
+    tapped = make_extractor(NETWORKS[name], NETWORKS[name].build()).module
+    (given,) = next(node for node in tapped.graph.nodes if node.op == "output").args
+    assert {layer: node.target for layer, node in given.items()} == {"avgpool": "avgpool"}
+
+
+def test_inception_maps_its_input_as_torchvision_does_with_its_weights():
+    """From ImageNet's mean and std back to (x - 0.5) / 0.5, inside the network."""
+    network = NETWORKS["inception-v3"].build()
+    colours = torch.rand(2, 3, 5, 5)
+    assert torch.allclose(network._transform_input(IMAGENET(colours)), 2 * colours - 1, atol=1e-5)
 
 
 def test_the_clip_score_takes_the_projected_class_token(photographs):
