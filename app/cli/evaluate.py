@@ -40,7 +40,7 @@ def evaluate(
     permutations: int,
     networks: tuple[str, ...],
 ) -> None:
-    """Evaluate what a finished job decoded.
+    """Evaluate what a job decoded, or compare two jobs.
 
     Writes report.html, which asks nobody for anything, report.json and report.csv: every score with its interval and
     all control rows, the guard-rails, pictures and provenance. With a second job, both are compared picture by picture.
