@@ -29,6 +29,7 @@ NO_NETWORK = "none"
     metavar="NAME",
     help="Network that judges pictures, or `none`; may be repeated. Default: efficientnet-lite0, where it is here.",
 )
+@click.option("--ceiling", is_flag=True, help="Generate from the tokens of the pictures too: as long as the job took.")
 @click.pass_obj
 def evaluate(
     shell: Shell,
@@ -39,6 +40,7 @@ def evaluate(
     test_set: str | None,
     permutations: int,
     networks: tuple[str, ...],
+    ceiling: bool,
 ) -> None:
     """Evaluate what a job decoded, or compare two jobs.
 
@@ -54,7 +56,7 @@ def evaluate(
     if len(jobs) > MOST_JOBS:
         raise BadInput(f"{len(jobs)} jobs", "one, or two to be compared", "Compare two at a time.")
     judges = tuple(name for name in networks if name != NO_NETWORK) if networks else None
-    wishes = Wishes(betas_version, sessions, test_set, permutations, judges)
+    wishes = Wishes(betas_version, sessions, test_set, permutations, judges, ceiling, shell.settings.device)
     found = [evaluate_job(shell.services.stores, job, wishes) for job in jobs]
     evaluation = compare(*found) if len(found) > 1 else found[0]
     texts = {"html": write_page(evaluation), "json": write_json(evaluation), "csv": write_csv(evaluation)}

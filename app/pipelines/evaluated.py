@@ -52,6 +52,8 @@ class Wishes:
     test_set : how the scored stimuli were chosen
     permutations : draws of the null
     networks : that judge pictures, none for none; None: the one whose weights a Python package carries, where it is
+    ceiling : whether to generate from true latents for the ceiling, which takes as long as the job did
+    device : where to do so
     """
 
     betas: str | None = None
@@ -59,6 +61,8 @@ class Wishes:
     test_set: str | None = None
     permutations: int = NULL_DRAWS
     networks: tuple[str, ...] | None = None
+    ceiling: bool = False
+    device: str = "auto"
 
 
 def open_job(session: Session, job_id: uuid.UUID) -> tuple[Job, list[Run]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ from voxelight.app.pipelines.evaluated import (
     state,
 )
 from voxelight.app.pipelines.inputs import BetasInput, read_betas
-from voxelight.models.errors import BadInput
+from voxelight.app.provenance import find_device
+from voxelight.models.errors import BadInput, Unavailable
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.evaluate.agreement import agree_captions, agree_pictures, fit_agreement, map_deviation, share_words
 from voxelight.neuro.evaluate.compared import Compared
@@ -33,15 +34,20 @@ from voxelight.neuro.evaluate.guards import GUARDS, Guard, check_gallery
 from voxelight.neuro.evaluate.pixels import bring, score_structure
 from voxelight.neuro.evaluate.similarity import own_correlation
 from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, find_coverage
+from voxelight.neuro.profiles import find_profile
 from voxelight.neuro.splits import Labels
 from voxelight.storage.formats.images import decode_png
 from voxelight.storage.results import read_outputs
 from voxelight.storage.schema import Job, Reconstruction, Run
 from voxelight.storage.stores import Stores
 
+if TYPE_CHECKING:
+    from voxelight.neuro.evaluate.judge import Judge
+
 Floats = NDArray[np.floating[Any]]
 
 _TOP = "retrieval_top"
+_NO_CEILING = "It was not asked for: --ceiling generates from the tokens of the pictures."
 _UNKNOWN = "What the decoder was trained on is not recorded here."
 _SHOWN_SHUFFLES = 2
 _FEWEST_CALIBRATED = 40
@@ -73,6 +79,9 @@ def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[
     compared = judge_pictures(judges, found.pictures, found.shown, native=False)
     retrieved = _compare_retrieved(found)
     structure = (found.pictures, found.shown)
+    ceiling = None
+    if wishes.ceiling and stimuli is not None:
+        ceiling = _generate_ceiling(stores, job, found, stimuli, wishes.device)
     return Evaluation(
         title=f"{job.recipe}: {job.dataset.name}",
         conditions=state(job, wishes, _find_conditions(betas, job, found, gallery)),
@@ -84,12 +93,12 @@ def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[
             Row(
                 "shuffled_betas", compared.score(others) | retrieved.score(others) | score_structure(*structure, others)
             ),
-            Row("generator_ceiling", absent="True latents were not generated from in this job."),
+            _score_ceiling(judges, ceiling, found),
             Row("nearest_training", absent=_UNKNOWN),
         ),
         nulls=compared.draw_null(orders) | retrieved.draw_null(orders),
         guards=_guard(found),
-        grids=(_draw_grid(found, others),),
+        grids=(_draw_grid(found, others, ceiling),),
         coverages=_check_coverage(found, compared),
         provenance=describe_job(job, runs),
         notes=(told, *_note(found), *missing),
@@ -118,6 +127,39 @@ def _collect(session: Session, stores: Stores, runs: Sequence[Run], stimuli: Sti
         )
     shown = bring(stimuli.select(np.array(ids)).images)
     return _Decoded(np.array(ids), shown, np.stack(pictures, axis=1), tuple(captions), tuple(retrieved))
+
+
+def _generate_ceiling(stores: Stores, job: Job, found: _Decoded, stimuli: Stimuli, device: str) -> Floats:
+    """Generate from the tokens of the pictures themselves, array (seed, item, row, column, 3); nothing is blended in.
+
+    Raises
+    ------
+    Unavailable
+        The image encoder or the generator can't be had.
+    """
+    from voxelight.app.pipelines.loaded import find_gallery, find_networks
+    from voxelight.neuro.reconstruct import reconstruct_tokens
+    from voxelight.storage.cache import StageCache
+
+    options = DecodeOptions(**job.params["options"])
+    profile = find_profile(job.recipe)
+    profile = profile if options.subject is None else profile.select_subject(options.subject)
+    device = find_device(device)
+    shown, cache = stimuli.select(found.ids), StageCache(stores.cache)
+    gallery = find_gallery(profile, stores.weights, options.generation, device, shown, cache)
+    if gallery.tokens is None:
+        raise Unavailable(gallery.missing, "tokens of the pictures", "Fetch the image encoder, or leave out --ceiling.")
+    networks = find_networks(profile, stores.weights, options.generation, device)
+    made = reconstruct_tokens(networks, gallery.tokens, range(len(found.ids)), options.generation, cache=cache)
+    pictures = np.stack([each.image for each in made if each.image is not None])
+    return bring(pictures).reshape(len(found.ids), options.samples, *found.shown.shape[1:]).swapaxes(0, 1)
+
+
+def _score_ceiling(judges: Sequence["Judge"], ceiling: Floats | None, found: _Decoded) -> Row:
+    if ceiling is None:
+        return Row("generator_ceiling", absent=_NO_CEILING)
+    scores = judge_pictures(judges, ceiling, found.shown, native=False).score()
+    return Row("generator_ceiling", scores | score_structure(ceiling, found.shown))
 
 
 def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int) -> dict[str, Any]:
@@ -169,13 +211,15 @@ def _guard(found: _Decoded) -> tuple[Guard, ...]:
     return (*unchecked, check_gallery(found.ids, found.shown))
 
 
-def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]]) -> Grid:
+def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]], ceiling: Floats | None) -> Grid:
     rows = choose_shown(len(found.ids))
     by_item = found.pictures.swapaxes(0, 1)
     shuffled = np.concatenate([by_item[order[rows]] for order in others[:_SHOWN_SHUFFLES]], axis=1)
     columns = [
         Column("stimulus", found.shown[rows][:, None]),
-        Column("from true tokens", absent="True latents were not generated from in this job."),
+        Column("from true tokens", absent=_NO_CEILING)
+        if ceiling is None
+        else Column("from true tokens", ceiling.swapaxes(0, 1)[rows].astype(np.float32)),
         Column("from betas", by_item[rows]),
         Column("from shuffled betas", shuffled),
     ]

@@ -1,5 +1,7 @@
 """Evaluation of a decoding job: every sample is scored, and what is not known of the decoder is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,12 +52,17 @@ def test_a_decoding_job_is_evaluated(services, job):
         np.testing.assert_allclose(decoded["two_way"][seed], two_way(correlations, np.arange(6)))
     np.testing.assert_allclose(decoded["ssim"], score_structure(made.swapaxes(0, 1), shown[:, 0])["ssim"])
     assert {guard.status for guard in evaluation.guards[:-1]} == {"not checked"}
-    assert "not generated" in evaluation.find_row("generator_ceiling").absent
+    assert "not asked for" in evaluation.find_row("generator_ceiling").absent
     assert evaluation.find_row("shuffled_betas").scores["two_way"].shape == (2 * 20, 6)
     assert evaluation.nulls["two_way"].shape == (49,)
     page = write_page(evaluation)
     for text in ("RANDOM WEIGHTS", "SIMULATED", "not checked", "where seeds differ", "NO NETWORK"):
         assert text in page
+    whole = evaluate(services.stores, job.id, replace(WISHES, ceiling=True, device="cpu"))
+    ceiling = whole.find_row("generator_ceiling").scores
+    assert ceiling["two_way"].shape == (2, 6)
+    assert next(c for c in whole.grids[0].columns if c.title == "from true tokens").pictures.shape == (6, 2, 64, 64, 3)
+    assert np.ptp(ceiling["ssim"], axis=0).min() > 0  # every seed draws another picture
     tested = compare(evaluation, evaluation)
     assert {test.p for test in tested.tests} == {1}
     with pytest.raises(BadInput, match="--sessions"):
