@@ -1,6 +1,7 @@
 """Evaluate a job that reconstructed pictures by a recipe: all of its parts can be refitted, so all is checked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,7 +170,7 @@ def _draw_curves(
             for fold in folds
         ]
         curves.append(score_by_distance(scores, np.concatenate(distance)))
-    return tuple(curves)
+    return tuple(replace(curve, y_label="two-way identification by pixels", level=0.5) for curve in curves)
 
 
 def _sweep(betas: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe, folds: Sequence[Fold]) -> Curve:
