@@ -142,9 +142,9 @@ def _remedy(row: FeatureWeights, folder: Path | None) -> str:
 def _torchvision(name: str, file: str, weights: str) -> FeatureWeights:
     digits = file.rsplit("-", 1)[1].removesuffix(".pth")
     fetch = (
-        'python -c "import pathlib, torch, torchvision.models as models; '
+        'python -c "import pathlib, torch, torchvision; '
         "path = pathlib.Path('{path}'); path.parent.mkdir(parents=True, exist_ok=True); "
-        f'torch.hub.download_url_to_file(models.{weights}.url, str(path))"'
+        f'torch.hub.download_url_to_file(torchvision.models.{weights}.url, str(path))"'
     )
     url = f"torchvision.models.{weights}.url"
     return FeatureWeights(name, file, url, "LicenseRef-not-verified", _IMAGENET, digits, fetch=fetch)
