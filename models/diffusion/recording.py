@@ -1,7 +1,8 @@
 """Calls of a UNet, each shape recorded once as a CUDA graph, with what its cross-attention makes of the context."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -98,7 +99,7 @@ class Calls:
         recording = self._find((sample.shape, encoder_hidden_states.shape, timesteps.dtype, len(inputs)))
 
         def run(sample: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with _kernels_by_trial():
                 out: Tensor = self._forward(sample, timesteps, encoder_hidden_states, labels, return_dict=False)[0]
             return out
 
@@ -124,3 +125,14 @@ class Calls:
         """Return the memory that recordings share: they are never replayed at once, and outputs are copied."""
         graphs = (recording.graph for recording in self._recordings.values())
         return next((graph.pool() for graph in graphs if graph is not None), None)
+
+
+@contextmanager
+def _kernels_by_trial() -> Iterator[None]:
+    """Let cuDNN choose convolutions by trying them, unless whoever runs us wants the same choice every time."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or not torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
