@@ -92,23 +92,28 @@ def test_the_command_of_the_wheel_tells_its_version(installed, root, run):
 
 
 def test_what_is_imported_is_asked_for(root, built):
-    """A package that only comes along with another goes away with it."""
+    """A package that only comes along with another goes away with it; an option may import what its extra names."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    asked = {plain(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    asked, asked_late = (
+        {plain(re.match(r"[\w.-]+", line)[0]) for line in lines}
+        for lines in (project["dependencies"], [*project["dependencies"], *extras])
+    )
     providers = packages_distributions()
     imported = set()
     for path in built:
         if path.suffix == ".py":
             for node in ast.walk(ast.parse((root / path).read_text())):
+                late = getattr(node, "col_offset", 0) > 0
                 if isinstance(node, ast.Import):
-                    imported |= {(path, alias.name.partition(".")[0]) for alias in node.names}
+                    imported |= {(path, alias.name.partition(".")[0], late) for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
-                    imported.add((path, node.module.partition(".")[0]))
-    foreign = {(path, name) for path, name in imported if name not in {*sys.stdlib_module_names, "voxelight"}}
+                    imported.add((path, node.module.partition(".")[0], late))
+    foreign = {each for each in imported if each[1] not in {*sys.stdlib_module_names, "voxelight"}}
     assert foreign
     unasked = {
         f"{path}: {name}"
-        for path, name in foreign
-        if not {plain(provider) for provider in providers.get(name, ())} & asked
+        for path, name, late in foreign
+        if not {plain(provider) for provider in providers.get(name, ())} & (asked_late if late else asked)
     }
     assert not unasked, f"add to dependencies in pyproject.toml, and pin in constraints.txt: {sorted(unasked)}"
