@@ -6,7 +6,7 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,6 +196,12 @@ def alone(folder: Path, name: str, doing: str) -> Iterator[None]:
         except BlockingIOError:
             raise Conflict(f"{name} {doing} by another process", "one at a time", "Wait until it is done.") from None
         yield
+
+
+def hash_parts(part_sha256: Mapping[str, str]) -> str:
+    """Return the hash of the hashes of parts, as the provenance of every result has it."""
+    lines = "".join(f"{name}:{part_sha256[name]}\n" for name in sorted(part_sha256))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:

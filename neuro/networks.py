@@ -15,6 +15,7 @@ from voxelight.models.captioning.vocabulary import small_vocabulary
 from voxelight.models.clip.text import NEGATIVE_PROMPT
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.errors import BadInput
+from voxelight.models.records import hash_parts
 from voxelight.models.weights import find_part_sha256, load_into, load_part, read_vocabulary
 from voxelight.neuro.memory import GIB, MemoryPlan, explain_shortage, plan_memory
 from voxelight.neuro.profiles import GenerationOptions, Profile
@@ -60,8 +61,7 @@ class Networks:
             A part was not loaded.
         """
         self._refuse_missing(names)
-        lines = "".join(f"{name}:{self.part_sha256[name]}\n" for name in sorted(names))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hash_parts({name: self.part_sha256[name] for name in names})
 
     def place(self, values: Tensor) -> Tensor:
         """Return values where the networks work and in their dtype."""

@@ -1,6 +1,5 @@
 """Decode betas to CLIP tokens, captions and pictures with a trained decoder: one stimulus, one item."""
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from voxelight.app.pipelines.inputs import BetasInput, ask_consent, find_betas, 
 from voxelight.app.provenance import find_device
 from voxelight.app.schemas import JobRequest, RecipeAnswer
 from voxelight.models.published import find_published
+from voxelight.models.records import hash_parts
 from voxelight.models.weights import find_part_sha256
 from voxelight.neuro.profiles import GenerationOptions, Profile, check_trials, find_profile, list_profiles
 from voxelight.storage.results import JobOutcome, Outcome
@@ -171,12 +171,6 @@ def _describe_model(profile: Profile, weights: Path, options: DecodeOptions) -> 
         sha256 = hash_parts(found)
         version = sha256[:12]
     return ModelFacts(profile.name, version, "decoding", config, sha256, _find_licence(profile))
-
-
-def hash_parts(part_sha256: dict[str, str]) -> str:
-    """Return the hash of the hashes of parts, as the provenance of every result has it."""
-    lines = "".join(f"{name}:{part_sha256[name]}\n" for name in sorted(part_sha256))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _find_licence(profile: Profile) -> str:

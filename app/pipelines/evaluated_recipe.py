@@ -22,7 +22,7 @@ from voxelight.app.pipelines.evaluated import (
     state,
 )
 from voxelight.app.pipelines.inputs import BetasInput, read_seen
-from voxelight.app.pipelines.reconstruct import ReconstructOptions
+from voxelight.app.pipelines.reconstruct import find_recipe_of
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Betas, ClipTokens, Stimuli
 from voxelight.neuro.evaluate.baselines import BASELINES
@@ -40,7 +40,7 @@ from voxelight.neuro.evaluate.report import find_units
 from voxelight.neuro.evaluate.similarity import METRICS, correlate, two_way
 from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, check_tokens
 from voxelight.neuro.folds import find_pictures, plan_folds, plan_inner_folds, prepare_fold, resize_pictures
-from voxelight.neuro.recipes import ReconstructionRecipe, find_recipe
+from voxelight.neuro.recipes import ReconstructionRecipe
 from voxelight.neuro.splits import Fold, Labels
 from voxelight.storage.results import read_output
 from voxelight.storage.schema import Job, Run
@@ -59,7 +59,7 @@ _FEWEST_CALIBRATED = 20
 
 def evaluate_recipe(session: Session, stores: Stores, job: Job, runs: Sequence[Run], wishes: Wishes) -> Evaluation:
     """Evaluate a job of the kind ``reconstruct``: see `evaluated.evaluate`."""
-    recipe = _find_recipe(job)
+    recipe = find_recipe_of(job)
     betas, stimuli = read_seen(session, stores, BetasInput(**job.params["inputs"]), job.dataset.simulated)
     folds = plan_folds(betas, recipe)
     guards = _guard(betas, stimuli, recipe, folds)  # a stimulus is in one fold only, or this has ended it
@@ -99,14 +99,6 @@ def evaluate_recipe(session: Session, stores: Stores, job: Job, runs: Sequence[R
         provenance=describe_job(job, runs),
         notes=(told, *_note(betas), *missing),
     )
-
-
-def _find_recipe(job: Job) -> ReconstructionRecipe:
-    options = ReconstructOptions(**job.params["options"])
-    changes: dict[str, Any] = {"seed": job.seed or find_recipe(job.recipe).seed}
-    if options.permutations is not None:
-        changes["permutations"] = options.permutations
-    return find_recipe(job.recipe).model_copy(update=changes)
 
 
 def _guard(betas: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe, folds: Sequence[Fold]) -> tuple[Guard, ...]:

@@ -18,7 +18,7 @@ from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
 from voxelight.models.values import Provenance
 from voxelight.neuro.folds import FoldReconstruction, plan_folds, reconstruct_fold
-from voxelight.neuro.recipes import find_recipe, list_recipes
+from voxelight.neuro.recipes import ReconstructionRecipe, find_recipe, list_recipes
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.results import Decoded, JobOutcome, Outcome, OutputFile, Score, read_output
 from voxelight.storage.schema import Dataset, Job, Run
@@ -92,6 +92,15 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     )
 
 
+def find_recipe_of(job: Job) -> ReconstructionRecipe:
+    """Return the recipe of a job, with what its request set beside it."""
+    recipe, options = find_recipe(job.recipe), ReconstructOptions(**job.params["options"])
+    changes: dict[str, Any] = {"seed": job.seed or recipe.seed}
+    if options.permutations is not None:
+        changes["permutations"] = options.permutations
+    return recipe.model_copy(update=changes)
+
+
 class OpenReconstruction:
     """Betas and stimuli of one job in memory, with its folds."""
 
@@ -101,10 +110,7 @@ class OpenReconstruction:
         self._stores = stores
         self._device = find_device(device)
         options = ReconstructOptions(**job.params["options"])
-        changes: dict[str, Any] = {"seed": job.seed or find_recipe(job.recipe).seed}
-        if options.permutations is not None:
-            changes["permutations"] = options.permutations
-        self._recipe = find_recipe(job.recipe).model_copy(update=changes)
+        self._recipe = find_recipe_of(job)
         self._options = options.model_dump(mode="json", exclude_none=True)
         inputs = BetasInput(**job.params["inputs"])
         with stores.sessions() as session:

@@ -1,9 +1,6 @@
 """Profiles of the generation pipeline, one TOML file each: sizes and weights, never other code. Imports no torch."""
 
-import tomllib
-from importlib.resources import files
-
-from voxelight.models.errors import NotFound
+from voxelight.models.packaged import list_packaged, read_packaged
 from voxelight.neuro.profiles.options import PARTS_OF_STAGE, GenerationOptions
 from voxelight.neuro.profiles.profile import PARTS, Part, Profile, SubjectWeights, check_trials
 
@@ -22,8 +19,7 @@ __all__ = [
 
 def list_profiles() -> tuple[str, ...]:
     """Return the names of the packaged profiles, sorted."""
-    names = (path.name for path in files(__name__).iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return list_packaged(__name__)
 
 
 def find_profile(name: str) -> Profile:
@@ -38,7 +34,4 @@ def find_profile(name: str) -> Profile:
     NotFound
         No profile has this name.
     """
-    if name not in list_profiles():
-        raise NotFound(f"the profile {name!r}", f"one of {', '.join(list_profiles())}", "Correct the name.")
-    text = (files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
-    return Profile(name=name, **tomllib.loads(text))
+    return Profile(name=name, **read_packaged(__name__, name, "profile"))

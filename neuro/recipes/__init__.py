@@ -1,12 +1,10 @@
 """Reconstruction recipes: one TOML file each, named for what it does."""
 
-import tomllib
-from importlib.resources import files
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from voxelight.models.errors import NotFound
+from voxelight.models.packaged import list_packaged, read_packaged
 from voxelight.models.registry import DECODERS, find_config
 
 
@@ -73,9 +71,7 @@ class ReconstructionRecipe(BaseModel):
 
 def list_recipes() -> tuple[str, ...]:
     """Return the names of the packaged recipes, sorted."""
-    return tuple(
-        sorted(path.name.removesuffix(".toml") for path in files(__name__).iterdir() if path.name[-5:] == ".toml")
-    )
+    return list_packaged(__name__)
 
 
 def find_recipe(name: str) -> ReconstructionRecipe:
@@ -90,7 +86,4 @@ def find_recipe(name: str) -> ReconstructionRecipe:
     NotFound
         No recipe has this name.
     """
-    if name not in list_recipes():
-        raise NotFound(f"the recipe {name!r}", f"one of {', '.join(list_recipes())}", "Correct the name.")
-    text = (files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
-    return ReconstructionRecipe(name=name, **tomllib.loads(text))
+    return ReconstructionRecipe(name=name, **read_packaged(__name__, name, "recipe"))

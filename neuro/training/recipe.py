@@ -1,7 +1,5 @@
 """What decides a training of MindEye2, and the packaged recipes. No torch."""
 
-import tomllib
-from importlib.resources import files
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -15,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from voxelight.models.errors import BadInput, NotFound
+from voxelight.models.errors import BadInput
+from voxelight.models.packaged import list_packaged, read_packaged
 
 _PACKAGE = "voxelight.neuro.training"
 
@@ -166,8 +165,7 @@ class TrainingRecipe(_Options):
 
 def list_training_recipes() -> tuple[str, ...]:
     """Return the names of the packaged recipes, sorted."""
-    names = (path.name for path in files(_PACKAGE).iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return list_packaged(_PACKAGE)
 
 
 def find_training_recipe(name: str) -> TrainingRecipe:
@@ -182,9 +180,4 @@ def find_training_recipe(name: str) -> TrainingRecipe:
     NotFound
         No recipe has this name.
     """
-    if name not in list_training_recipes():
-        raise NotFound(
-            f"the training recipe {name!r}", f"one of {', '.join(list_training_recipes())}", "Correct the name."
-        )
-    text = (files(_PACKAGE) / f"{name}.toml").read_text(encoding="utf-8")
-    return TrainingRecipe(name=name, **tomllib.loads(text))
+    return TrainingRecipe(name=name, **read_packaged(_PACKAGE, name, "training recipe"))
