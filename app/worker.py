@@ -36,8 +36,8 @@ def working(services: Services, queues: Sequence[str] = ("cpu", "gpu"), name: st
         A living process on this machine works under the name.
     """
     with _claim(services.settings.home / "workers", name):
-        _launch(services, queues, _executor_id(name))
         try:
+            _launch(services, queues, _executor_id(name))
             yield
         finally:
             # A workflow that is cut off stays pending, and the next worker of this name goes on with it. The engine

@@ -76,7 +76,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the server did not start:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+# Its event loop runs in this thread until it is closed, and no worker starts beside one: so not for the whole session.
+@pytest.fixture(scope="module")
 def browser(chromium: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
