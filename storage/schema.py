@@ -21,6 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -28,6 +29,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 CONSENTS = ("none", "given", "public", "simulated")
 JOB_STATUSES = ("queued", "running", "done", "failed", "cancelled")
 RUN_STATUSES = ("pending", "running", "done", "failed", "cancelled")
+VERDICTS = ("accept", "reject", "unsure")
+UPLOAD_STATUSES = ("open", "done", "refused")
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
@@ -84,7 +87,10 @@ class _Row:
 
 
 class Dataset(_Row, Base):
-    """What was collected together, for which purpose and with which consent."""
+    """What was collected together, for which purpose and with which consent.
+
+    `keeps_headers`: clinical and local, so that identity stays in the headers and nothing may be exported.
+    """
 
     __tablename__ = "dataset"
     __table_args__ = (_one_of("consent", CONSENTS),)
@@ -95,18 +101,20 @@ class Dataset(_Row, Base):
     licence: Mapped[str] = mapped_column(String(200), default="")
     source: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(default=False)
+    keeps_headers: Mapped[bool] = mapped_column(default=False, server_default=false())
     version: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
 
 
 class Subject(_Row, Base):
-    """One person of a data set, by label only."""
+    """One person of a data set, by label only; every date in that person's headers is shifted by as many days."""
 
     __tablename__ = "subject"
     __table_args__ = (UniqueConstraint("dataset_id", "label"),)
 
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(String(120))
+    date_shift_days: Mapped[int | None]
     dataset: Mapped[Dataset] = relationship()
 
 
@@ -133,7 +141,7 @@ class Blob(Base):
 
 
 class Scan(_Row, Base):
-    """One uploaded file that passed the intake check."""
+    """One uploaded file, or one series of them, that passed the intake check; `held` says why it waits for a person."""
 
     __tablename__ = "scan"
     __table_args__ = (UniqueConstraint("imaging_session_id", "name"), Index(None, "kind"))
@@ -145,6 +153,7 @@ class Scan(_Row, Base):
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     warnings: Mapped[list[Any]] = mapped_column(default=list)
     deid_status: Mapped[str] = mapped_column(String(32), default="header-ignored")
+    held: Mapped[str] = mapped_column(Text, default="", server_default="")
     blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
     thumbnail_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"))
     imaging_session: Mapped[ImagingSession] = relationship()
@@ -179,6 +188,8 @@ class Job(_Row, Base):
     status: Mapped[str] = mapped_column(String(16), default="queued")
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     attempt: Mapped[int] = mapped_column(default=1)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # the higher, the sooner
+    cloned_from: Mapped[uuid.UUID | None]  # no foreign key: SQLite adds one only by copying the whole table
     params: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seed: Mapped[int] = mapped_column(BigInteger, default=0)
     total: Mapped[int] = mapped_column(default=0)
@@ -275,7 +286,7 @@ class Metric(_Row, Base):
     """A score with its interval and its null; `detail` says how it was made."""
 
     __tablename__ = "metric"
-    __table_args__ = (UniqueConstraint("run_id", "name", "label"), Index(None, "job_id"))
+    __table_args__ = (UniqueConstraint("run_id", "name", "label"), Index(None, "job_id"), Index(None, "name", "value"))
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -286,3 +297,98 @@ class Metric(_Row, Base):
     high: Mapped[float | None]
     unit: Mapped[str] = mapped_column(String(20), default="")
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class JobEvent(_Row, Base):
+    """One line of a job's log; of an item where `run_id` is set."""
+
+    __tablename__ = "job_event"
+    __table_args__ = (Index(None, "job_id", "created_at", "id"),)
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    level: Mapped[str] = mapped_column(String(16), default="info")
+    message: Mapped[str] = mapped_column(Text)
+
+
+class Review(_Row, Base):
+    """What a reader thinks of a result; another reader's view stands beside it."""
+
+    __tablename__ = "review"
+    __table_args__ = (UniqueConstraint("run_id", "reviewer"), _one_of("verdict", VERDICTS))
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    reviewer: Mapped[str] = mapped_column(String(120))
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[str] = mapped_column(Text, default="")
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
+    version: Mapped[int] = mapped_column(default=1)
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
+
+
+class Correction(_Row, Base):
+    """A label map that a person drew over another, which stays."""
+
+    __tablename__ = "correction"
+    __table_args__ = (Index(None, "run_id"),)
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
+    base_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifact.id", ondelete="SET NULL"))
+    author: Mapped[str] = mapped_column(String(120))
+    note: Mapped[str] = mapped_column(Text, default="")
+    artifact: Mapped[Artifact] = relationship(foreign_keys=[artifact_id])
+
+
+class SavedSearch(_Row, Base):
+    """A question about results under a name that can be shared."""
+
+    __tablename__ = "saved_search"
+
+    slug: Mapped[str] = mapped_column(String(120), unique=True)
+    title: Mapped[str] = mapped_column(String(200))
+    query: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    version: Mapped[int] = mapped_column(default=1)
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
+
+
+class Upload(_Row, Base):
+    """A file on its way in, which may pause and go on; its bytes lie in the spool until it is whole."""
+
+    __tablename__ = "upload"
+    __table_args__ = (_one_of("status", UPLOAD_STATUSES),)
+
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    subject: Mapped[str] = mapped_column(String(120))
+    session: Mapped[str] = mapped_column(String(120))
+    name: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16), default="open")
+    problem: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    scan_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("scan.id", ondelete="SET NULL"))
+    expires_at: Mapped[datetime]
+
+
+class IdentityLink(_Row, Base):
+    """An identifier that was taken out of a header: its keyed hash in the open, itself encrypted."""
+
+    __tablename__ = "identity_link"
+    __table_args__ = (UniqueConstraint("dataset_id", "kind", "keyed_hash"),)
+
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(40))
+    keyed_hash: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[bytes]
+
+
+class Receipt(_Row, Base):
+    """What was deleted, when and by whom: counts and hashes, never content."""
+
+    __tablename__ = "receipt"
+
+    what: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(600))
+    author: Mapped[str] = mapped_column(String(120), default="")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    sha256s: Mapped[list[Any]] = mapped_column(default=list)

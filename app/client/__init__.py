@@ -1,0 +1,1 @@
+"""The HTTP API from Python, without the rest of the application."""

@@ -1,0 +1,143 @@
+"""What people do with jobs and results: reviews, corrections, saved searches, resumable uploads, deletions."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0003"
+down_revision = "0002"
+
+_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def upgrade() -> None:
+    """Add tables, and columns whose defaults fit what was stored before."""
+    op.create_table(
+        "receipt",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("what", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=600), nullable=False),
+        sa.Column("author", sa.String(length=120), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("counts", _JSON, nullable=False),
+        sa.Column("sha256s", _JSON, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_receipt")),
+    )
+    op.create_table(
+        "saved_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("slug", sa.String(length=120), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
+        sa.Column("query", _JSON, nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_saved_search")),
+        sa.UniqueConstraint("slug", name=op.f("uq_saved_search_slug")),
+    )
+    op.create_table(
+        "identity_link",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("dataset_id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("keyed_hash", sa.String(length=64), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dataset_id"], ["dataset.id"], name=op.f("fk_identity_link_dataset_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_identity_link")),
+        sa.UniqueConstraint(
+            "dataset_id", "kind", "keyed_hash", name=op.f("uq_identity_link_dataset_id_kind_keyed_hash")
+        ),
+    )
+    op.create_table(
+        "upload",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("dataset_id", sa.Uuid(), nullable=False),
+        sa.Column("subject", sa.String(length=120), nullable=False),
+        sa.Column("session", sa.String(length=120), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("problem", _JSON, nullable=False),
+        sa.Column("scan_id", sa.Uuid(), nullable=True),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("status IN ('open', 'done', 'refused')", name=op.f("ck_upload_status")),
+        sa.ForeignKeyConstraint(["dataset_id"], ["dataset.id"], name=op.f("fk_upload_dataset_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["scan_id"], ["scan.id"], name=op.f("fk_upload_scan_id"), ondelete="SET NULL"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
+    )
+    op.create_table(
+        "job_event",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("level", sa.String(length=16), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_job_event_job_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_job_event_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job_event")),
+    )
+    op.create_index(
+        op.f("ix_job_event_job_id_created_at_id"), "job_event", ["job_id", "created_at", "id"], unique=False
+    )
+    op.create_table(
+        "review",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("reviewer", sa.String(length=120), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("verdict IN ('accept', 'reject', 'unsure')", name=op.f("ck_review_verdict")),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_review_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_review")),
+        sa.UniqueConstraint("run_id", "reviewer", name=op.f("uq_review_run_id_reviewer")),
+    )
+    op.create_table(
+        "correction",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("artifact_id", sa.Uuid(), nullable=False),
+        sa.Column("base_id", sa.Uuid(), nullable=True),
+        sa.Column("author", sa.String(length=120), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["artifact_id"], ["artifact.id"], name=op.f("fk_correction_artifact_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["base_id"], ["artifact.id"], name=op.f("fk_correction_base_id"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_correction_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_correction")),
+    )
+    op.create_index(op.f("ix_correction_run_id"), "correction", ["run_id"], unique=False)
+    op.add_column("dataset", sa.Column("keeps_headers", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("job", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("job", sa.Column("cloned_from", sa.Uuid(), nullable=True))
+    op.create_index(op.f("ix_metric_name_value"), "metric", ["name", "value"], unique=False)
+    op.add_column("scan", sa.Column("held", sa.Text(), server_default="", nullable=False))
+    op.add_column("subject", sa.Column("date_shift_days", sa.Integer(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop them."""
+    op.drop_column("subject", "date_shift_days")
+    op.drop_column("scan", "held")
+    op.drop_index(op.f("ix_metric_name_value"), "metric")
+    op.drop_column("job", "cloned_from")
+    op.drop_column("job", "priority")
+    op.drop_column("dataset", "keeps_headers")
+    op.drop_index(op.f("ix_correction_run_id"), "correction")
+    op.drop_table("correction")
+    op.drop_table("review")
+    op.drop_index(op.f("ix_job_event_job_id_created_at_id"), "job_event")
+    op.drop_table("job_event")
+    op.drop_table("upload")
+    op.drop_table("identity_link")
+    op.drop_table("saved_search")
+    op.drop_table("receipt")
