@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from voxelight.app.api import artifacts, datasets, health, jobs, models, recipes, results, scans
+from voxelight.app.api import artifacts, datasets, health, jobs, models, recipes, results, scans, static
 from voxelight.app.api.envelope import Envelope
 from voxelight.app.api.problems import HANDLERS, MEDIA_TYPE, RESPONSES
 from voxelight.app.schemas import NOTICE
@@ -71,4 +71,5 @@ ROUTERS = (
     artifacts.router,
     models.router,
     health.router,
+    static.router,
 )
