@@ -15,6 +15,7 @@ from sqlalchemy import (
     Dialect,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
@@ -31,8 +32,10 @@ JOB_STATUSES = ("queued", "running", "done", "failed", "cancelled")
 RUN_STATUSES = ("pending", "running", "done", "failed", "cancelled")
 VERDICTS = ("accept", "reject", "unsure")
 UPLOAD_STATUSES = ("open", "done", "refused")
+EMBEDDING_KINDS = ("picture", "text", "case")
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself in an INTEGER alone
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -190,6 +193,7 @@ class Job(_Row, Base):
     attempt: Mapped[int] = mapped_column(default=1)
     priority: Mapped[int] = mapped_column(default=0, server_default="0")  # the higher, the sooner
     cloned_from: Mapped[uuid.UUID | None]  # no foreign key: SQLite adds one only by copying the whole table
+    queued_at: Mapped[datetime | None]  # when the present attempt went on its queue; empty: when the job was made
     params: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seed: Mapped[int] = mapped_column(BigInteger, default=0)
     total: Mapped[int] = mapped_column(default=0)
@@ -230,6 +234,7 @@ class Run(_Row, Base):
     traceback: Mapped[str] = mapped_column(Text, default="")
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    seconds: Mapped[float | None]  # of work; the share of one where several were done together
     job: Mapped[Job] = relationship()
     scan: Mapped[Scan] = relationship()
     subject: Mapped[Subject] = relationship()
@@ -239,7 +244,7 @@ class Artifact(_Row, Base):
     """A file that came out of a run, or of a job as a whole where `run_id` is empty."""
 
     __tablename__ = "artifact"
-    __table_args__ = (UniqueConstraint("run_id", "role", "name"), Index(None, "job_id"))
+    __table_args__ = (UniqueConstraint("run_id", "role", "name"), Index(None, "job_id", "run_id"))
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -286,7 +291,11 @@ class Metric(_Row, Base):
     """A score with its interval and its null; `detail` says how it was made."""
 
     __tablename__ = "metric"
-    __table_args__ = (UniqueConstraint("run_id", "name", "label"), Index(None, "job_id"), Index(None, "name", "value"))
+    __table_args__ = (
+        UniqueConstraint("run_id", "name", "label"),
+        Index(None, "job_id", "run_id"),
+        Index(None, "name", "value"),
+    )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -327,7 +336,7 @@ class Review(_Row, Base):
 
 
 class Correction(_Row, Base):
-    """A label map that a person drew over another, which stays."""
+    """A label map that a person drew over another, which stays; `changes` says by how much they differ."""
 
     __tablename__ = "correction"
     __table_args__ = (Index(None, "run_id"),)
@@ -337,7 +346,34 @@ class Correction(_Row, Base):
     base_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifact.id", ondelete="SET NULL"))
     author: Mapped[str] = mapped_column(String(120))
     note: Mapped[str] = mapped_column(Text, default="")
+    volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    changes: Mapped[dict[str, Any]] = mapped_column(default=dict)
     artifact: Mapped[Artifact] = relationship(foreign_keys=[artifact_id])
+
+
+class Action(_Row, Base):
+    """What a person asked of a finished job besides: an evaluation, or where its decoder looks; a newer one replaces it.
+
+    `params` are its options, `problem` says why it failed; its files are artifacts of the job.
+    """
+
+    __tablename__ = "action"
+    __table_args__ = (UniqueConstraint("job_id", "kind"), _one_of("status", JOB_STATUSES))
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    attempt: Mapped[int] = mapped_column(default=1)
+    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    problem: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    job: Mapped[Job] = relationship()
+
+    @property
+    def workflow_id(self) -> str:
+        """Name of the durable workflow of the present attempt."""
+        return f"{self.id}.{self.attempt}"
 
 
 class SavedSearch(_Row, Base):
@@ -392,3 +428,47 @@ class Receipt(_Row, Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sha256s: Mapped[list[Any]] = mapped_column(default=list)
+
+
+class EmbeddingSpace(Base):
+    """Vectors that may be compared: what made them, and how often any came (`changes`) or went (`removals`)."""
+
+    __tablename__ = "embedding_space"
+    __table_args__ = (_one_of("kind", EMBEDDING_KINDS), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    dim: Mapped[int]
+    changes: Mapped[int] = mapped_column(BigInteger, default=0)
+    removals: Mapped[int] = mapped_column(BigInteger, default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Embedding(Base):
+    """One vector: unit length, little-endian float16; of a scan, or of an item of a run where `run_id` is set.
+
+    `owner` is the run, else the scan; `role` says what of it was embedded; ids grow in the order of a space's commits.
+    """
+
+    __tablename__ = "embedding"
+    __table_args__ = (
+        UniqueConstraint("space_id", "owner", "role", "item"),
+        Index(None, "space_id", "id"),
+        Index(None, "scan_id"),
+        Index(None, "run_id"),
+        Index(None, "artifact_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("embedding_space.id", ondelete="CASCADE"))
+    owner: Mapped[uuid.UUID]
+    role: Mapped[str] = mapped_column(String(40))
+    item: Mapped[str] = mapped_column(String(600), default="")
+    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
+    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    artifact_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
+    vector: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    space: Mapped[EmbeddingSpace] = relationship()
