@@ -107,6 +107,8 @@ def upgrade() -> None:
         sa.Column("base_id", sa.Uuid(), nullable=True),
         sa.Column("author", sa.String(length=120), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("volumes_ml", _JSON, nullable=False),
+        sa.Column("changes", _JSON, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["artifact_id"], ["artifact.id"], name=op.f("fk_correction_artifact_id"), ondelete="CASCADE"
@@ -116,9 +118,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_correction")),
     )
     op.create_index(op.f("ix_correction_run_id"), "correction", ["run_id"], unique=False)
+    op.create_table(
+        "action",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("params", _JSON, nullable=False),
+        sa.Column("problem", _JSON, nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "status IN ('queued', 'running', 'done', 'failed', 'cancelled')", name=op.f("ck_action_status")
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_action_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_action")),
+        sa.UniqueConstraint("job_id", "kind", name=op.f("uq_action_job_id_kind")),
+    )
     op.add_column("dataset", sa.Column("keeps_headers", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("job", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
     op.add_column("job", sa.Column("cloned_from", sa.Uuid(), nullable=True))
+    op.add_column("job", sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("run", sa.Column("seconds", sa.Float(), nullable=True))
+    for table in ("artifact", "metric"):
+        op.drop_index(op.f(f"ix_{table}_job_id"), table)
+        op.create_index(op.f(f"ix_{table}_job_id_run_id"), table, ["job_id", "run_id"], unique=False)
     op.create_index(op.f("ix_metric_name_value"), "metric", ["name", "value"], unique=False)
     op.add_column("scan", sa.Column("held", sa.Text(), server_default="", nullable=False))
     op.add_column("subject", sa.Column("date_shift_days", sa.Integer(), nullable=True))
@@ -129,9 +155,15 @@ def downgrade() -> None:
     op.drop_column("subject", "date_shift_days")
     op.drop_column("scan", "held")
     op.drop_index(op.f("ix_metric_name_value"), "metric")
+    for table in ("artifact", "metric"):
+        op.drop_index(op.f(f"ix_{table}_job_id_run_id"), table)
+        op.create_index(op.f(f"ix_{table}_job_id"), table, ["job_id"], unique=False)
+    op.drop_column("run", "seconds")
+    op.drop_column("job", "queued_at")
     op.drop_column("job", "cloned_from")
     op.drop_column("job", "priority")
     op.drop_column("dataset", "keeps_headers")
+    op.drop_table("action")
     op.drop_index(op.f("ix_correction_run_id"), "correction")
     op.drop_table("correction")
     op.drop_table("review")
