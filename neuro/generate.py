@@ -74,7 +74,8 @@ class Run:
     @property
     def preset(self) -> SamplingPreset:
         """How unrefined images are sampled."""
-        return PRESETS[self.options.preset]
+        preset, guidance = PRESETS[self.options.preset], self.networks.profile.guidance
+        return preset if guidance is None else preset.model_copy(update={"guidance": guidance})
 
     @property
     def refinement(self) -> SamplingPreset:
@@ -194,7 +195,7 @@ def _sample_unrefined(run: Run, tokens: Tensor, known: Sequence[Arrays | None], 
 
 
 def _decode_blurry(run: Run, entries: Sequence[Arrays], progress: Progress) -> Tensor | None:
-    if any("blurry_latent" not in entry for entry in entries):
+    if "blurry" not in run.networks.parts or any("blurry_latent" not in entry for entry in entries):
         return None
     latents = _stack(entries, "blurry_latent")
     images = []

@@ -79,7 +79,7 @@ def plan_memory(
     Unavailable
         Nothing fits; the message says what would.
     """
-    loaded = tuple(options.parts if parts is None else parts)
+    loaded = profile.list_parts(options) if parts is None else tuple(parts)
     if options.batch is not None:
         batches: tuple[int, ...] = (options.batch,)
     else:
@@ -119,7 +119,7 @@ def find_need_gib(
     profile: Profile, options: GenerationOptions, can_offload: bool = True, parts: Collection[str] | None = None
 ) -> float:
     """Return the least memory in GiB that a run can do with: images one by one, and all parts offloaded that can be."""
-    loaded = tuple(options.parts if parts is None else parts)
+    loaded = profile.list_parts(options) if parts is None else tuple(parts)
     least = MemoryPlan(options.batch or 1, _offloads(loaded, can_offload)[-1], True)
     return _plan(profile, options, loaded, least).need_gib
 
@@ -162,8 +162,8 @@ def count_kept(profile: Profile, part: str, dtype: str) -> float:
     if profile.parts[part].network != "sdxl-unet":
         return 0.0
     config = profile.parts[part].build_config()
-    text = profile.parts["text"].build_config().length
-    tokens = text if part == "refiner" else profile.parts["decoder"].build_config().tokens
+    said_by = profile.parts["text" if part == "refiner" else "decoder"].build_config()
+    tokens = said_by.length if part == "refiner" else said_by.tokens
     blocks = 2 * config.layers + 1  # of a level, on the way down and up
     widths = [
         width * depth * (blocks * attends + (level == len(config.channels) - 1))  # and one in the middle
@@ -217,10 +217,11 @@ def _too_little(
         if options.reaches(stop) and stop != options.stop:
             smaller.append((f"Use dtype bfloat16 and stop at {stop}", fewer))
     wanted = find_need_gib(profile, options, can_offload, parts)
+    whole = parts == profile.list_parts(options)
     fitting = [
         f"{text}: that needs {need:.1f} GiB."
         for text, fewer in smaller
-        if (need := find_need_gib(profile, fewer, can_offload)) <= available_gib and parts == options.parts
+        if (need := find_need_gib(profile, fewer, can_offload)) <= available_gib and whole
     ]
     return Unavailable(
         f"{available_gib:.1f} GiB of memory for {profile.name}",

@@ -128,7 +128,7 @@ def load_networks(
     BadInput
         Weights do not fit their network.
     """
-    wanted = tuple(options.parts if parts is None else parts)
+    wanted = profile.list_parts(options) if parts is None else tuple(parts)
     where = torch.device(device)
     sha256 = {} if profile.random_weights else {part: _find_sha256(profile, weights_folder, part) for part in wanted}
     plan = plan_memory(find_available_gib(where, options), profile, options, where.type != "cpu", wanted)

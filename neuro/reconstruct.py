@@ -94,6 +94,7 @@ def reconstruct(
         The device ran out of memory.
     """
     check_trials(networks.profile, trials)
+    options = networks.profile.limit(options)
     sources = [_hash(networks.hash_parts(["decoder"]), np.ascontiguousarray(betas, "<f4")) for betas in trials]
     run = Run(networks, options, _items(sources, seeds, options), cache)
     known = [run.look_up("tokens", item) for item in run.items]
@@ -139,6 +140,7 @@ def reconstruct_tokens(
         The device ran out of memory.
     """
     _check_tokens(networks, tokens)
+    options = networks.profile.limit(options)
     values = np.ascontiguousarray(tokens.values, "<f4")
     run = Run(networks, options, _items([_hash("tokens", one) for one in values], seeds, options), cache)
     unrefined = run.look_up_unrefined()

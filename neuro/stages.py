@@ -146,7 +146,9 @@ def sample_unclip(
 @torch.inference_mode()
 def decode_unclip(networks: Networks, latents: Tensor) -> Tensor:
     """Return images (image, 3, side, side) in [0, 1] of latents of `sample_unclip`."""
-    return unclip_to_unit(_decode(networks, "autoencoder", latents))
+    # What the published generator was trained on was washed out; a profile whose encoder sees plain images is not.
+    washed_out = networks.profile.parts["image_encoder"].build_config().washed_out
+    return (unclip_to_unit if washed_out else to_unit)(_decode(networks, "autoencoder", latents))
 
 
 @torch.inference_mode()

@@ -107,7 +107,7 @@ class OpenDecoding:
             betas, stimuli = read_betas(session, stores, inputs, job.dataset.simulated)
         self._stores = stores
         self._profile = _find_profile(job.recipe, options)
-        self._options = options.generation
+        self._options = self._profile.limit(options.generation)
         self._device = find_device(device)
         self._cache = StageCache(stores.cache)
         # The encoder goes before the networks come, so that both need not fit at once.
@@ -167,7 +167,7 @@ def _describe_model(profile: Profile, weights: Path, options: DecodeOptions) -> 
     }
     version, sha256 = f"seed {profile.random_seed}", ""
     if not profile.random_weights:
-        found = {part: find_part_sha256(weights, profile.weights[part], part) for part in options.parts}
+        found = {part: find_part_sha256(weights, profile.weights[part], part) for part in profile.list_parts(options)}
         sha256 = hash_parts(found)
         version = sha256[:12]
     return ModelFacts(profile.name, version, "decoding", config, sha256, _find_licence(profile))

@@ -45,7 +45,7 @@ def find_networks(profile: Profile, weights: Path, options: GenerationOptions, d
     BadInput
         Weights do not fit their network.
     """
-    key = _name(profile, weights, options, device, options.parts)
+    key = _name(profile, weights, options, device, profile.list_parts(options))
     with _loading:
         if key not in _loaded:
             _loaded.clear()

@@ -1,7 +1,7 @@
 """What a profile of the generation pipeline holds. Imports no torch."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.models.registry import NETWORKS, find_config
-from voxelight.neuro.profiles.options import PARTS_OF_STAGE
+from voxelight.neuro.profiles.options import PARTS_OF_STAGE, GenerationOptions
 
 GalleryPart = Literal["image_encoder"]
 PARTS = (*(part for parts in PARTS_OF_STAGE.values() for part in parts), *get_args(GalleryPart))
+# A profile may do without a low-level branch, and without refinement as a whole.
+SPARED = ({"blurry"}, set(PARTS_OF_STAGE["refined"]))
+Chosen = TypeVar("Chosen", bound=GenerationOptions)
 
 
 class _Options(BaseModel):
@@ -56,7 +59,7 @@ class Profile(_Options):
     ----------
     name, title, summary : what a person reads
     space : of the CLIP tokens, model and layer
-    parts : part -> network and configuration
+    parts : part -> network and configuration; those of the low-level branch and of the refinement may be left out
     weights : part -> name of published weights; empty with random weights
     random_seed : of random weights, which no result hides
     subjects : subject -> decoder weights, the first being the one that `weights` and `parts` name
@@ -65,6 +68,7 @@ class Profile(_Options):
     result_side : of the result, pixels, to which the others are brought first
     target_side : the size that the refinement is asked for, pixels
     refined_share : weight of the refined image in the blend with the blurry one
+    guidance : of the generator in place of the preset's, where a smaller one wants another
     """
 
     name: str
@@ -80,15 +84,18 @@ class Profile(_Options):
     result_side: PositiveInt = 256
     target_side: PositiveInt = 1024
     refined_share: float = Field(default=0.75, ge=0, le=1)
+    guidance: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        if set(self.parts) != set(PARTS):
+        missing = set(PARTS) - set(self.parts)
+        spared = set().union(*(group for group in SPARED if group <= missing))
+        if missing != spared or not set(self.parts) <= set(PARTS):
             raise ValueError(f"parts {sorted(self.parts)} are not {sorted(PARTS)}")
         if (self.random_seed is None) == (not self.weights):
             raise ValueError("give either weights or random_seed")
-        if self.weights and set(self.weights) != set(PARTS):
-            raise ValueError(f"weights for {sorted(self.weights)} are not for {sorted(PARTS)}")
+        if self.weights and set(self.weights) != set(self.parts):
+            raise ValueError(f"weights for {sorted(self.weights)} are not for {sorted(self.parts)}")
         return self
 
     @property
@@ -100,6 +107,17 @@ class Profile(_Options):
     def voxels(self) -> int:
         """Voxels of a trial."""
         return int(self.parts["decoder"].config["voxels"][0])
+
+    def limit(self, options: Chosen) -> Chosen:
+        """Return options that stop where the profile does, if they would go further."""
+        refines = set(PARTS_OF_STAGE["refined"]) <= set(self.parts)
+        if refines or not options.reaches("refined"):
+            return options
+        return options.model_copy(update={"stop": "unrefined"})
+
+    def list_parts(self, options: GenerationOptions) -> tuple[str, ...]:
+        """Return the parts that a run with these options needs, in the order of their use."""
+        return tuple(part for part in self.limit(options).parts if part in self.parts)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -520,3 +520,38 @@ def test_random_weights_are_those_of_the_seed(networks):
     )
     assert same.weights_sha256 == networks.hash_parts(["decoder", "converter", "captioner"])
     assert all(same.part_sha256[part] != other.part_sha256[part] for part in same.parts)
+
+
+def test_a_profile_of_fewer_parts_ends_with_the_unrefined_image(networks, trials, decoded):
+    whole = networks.profile.model_dump()
+    kept = {"decoder", "converter", "captioner", "unclip", "autoencoder", "image_encoder"}
+    parts = {name: part for name, part in whole["parts"].items() if name in kept}
+    small = load_networks(type(networks.profile).model_validate({**whole, "parts": parts}), NOWHERE, FULL, "cpu")
+    assert set(small.parts) == kept - {"image_encoder"}
+    [first, *_] = reconstruct(small, trials, [11, 12, 13], FULL)
+    assert (first.blurry, first.refined) == (None, None)
+    np.testing.assert_array_equal(first.image, first.unrefined)
+    np.testing.assert_allclose(first.unrefined, decoded[0].unrefined, atol=TOLERANCE)
+    assert first.caption == decoded[0].caption
+
+
+def test_a_profile_may_be_guided_by_its_own_measure(networks, trials, decoded):
+    options = GenerationOptions(dtype="float32", preset="fast", prior_steps=6, stop="unrefined")
+    own = PRESETS["fast"].guidance
+    for guidance, same in ((own, True), (own - 3, False)):
+        profile = networks.profile.model_copy(update={"guidance": guidance})
+        [found] = reconstruct(replace(networks, profile=profile), trials[:1], [11], options)
+        assert np.allclose(found.unrefined, decoded[0].unrefined, atol=TOLERANCE) == same
+
+
+def test_pictures_of_a_plain_encoder_are_not_washed_out(networks):
+    encoder = networks.profile.parts["image_encoder"]
+    plain = encoder.model_copy(update={"config": {**encoder.config, "washed_out": False}})
+    profile = networks.profile.model_copy(update={"parts": {**networks.profile.parts, "image_encoder": plain}})
+    latents = torch.randn(1, *profile.latent_shape, generator=torch.Generator().manual_seed(0))
+    raw = networks.parts["autoencoder"].decode(latents).detach()
+    washed, clear = (
+        stages.decode_unclip(replace(networks, profile=one), latents) for one in (networks.profile, profile)
+    )
+    torch.testing.assert_close(clear, (raw / 2 + 0.5).clamp(0, 1))
+    assert not torch.allclose(clear, washed)

@@ -21,7 +21,7 @@ def test_the_shipped_profiles_are_listed():
 @pytest.mark.parametrize("name", list_profiles())
 def test_every_part_names_a_network_and_its_options(name):
     profile = find_profile(name)
-    assert set(profile.parts) == set(PARTS)
+    assert set(profile.parts) <= set(PARTS)
     for part in profile.parts.values():
         assert part.network in NETWORKS
         assert part.build_config()
@@ -40,7 +40,7 @@ def test_the_parts_fit_each_other(name):
     )
     assert config["unclip"].context_dim == tokens[1]
     assert config["unclip"].vector_dim == 4 * 256
-    for part in ("text", "refiner_text"):
+    for part in {"text", "refiner_text"} & set(config):
         assert config["refiner"].context_dim == config[part].context_dim
         assert config["refiner"].vector_dim == config[part].pooled_dim + 6 * 256
 
@@ -100,10 +100,18 @@ def test_random_weights_are_called_so():
         {"random_seed": None},
         {"weights": {"decoder": "final_subj01_pretrained_40sess_24bs"}},
         {"parts": {}},
+        {"parts": {name: part for name, part in find_profile("random-small").parts.items() if name != "refiner_text"}},
         {"refined_share": 1.5},
         {"unknown": 1},
     ],
-    ids=["neither weights nor seed", "weights and seed", "no parts", "a share above one", "an unknown key"],
+    ids=[
+        "neither weights nor seed",
+        "weights and seed",
+        "no parts",
+        "half a refinement",
+        "a share above one",
+        "an unknown key",
+    ],
 )
 def test_a_profile_that_does_not_hold_together_is_refused(change):
     with pytest.raises(ValidationError):
@@ -120,3 +128,20 @@ def test_a_stop_needs_the_parts_of_all_stages_before_it():
     parts = [set(GenerationOptions(stop=stop).parts) for stop in ("tokens", "caption", "unrefined", "refined")]
     assert parts[0] == {"decoder"}
     assert parts[0] < parts[1] < parts[2] < parts[3] == set(PARTS) - {"image_encoder"}
+
+
+def test_a_profile_without_refinement_stops_before_it():
+    profile = find_profile("random-small")
+    kept = {"decoder", "converter", "captioner", "unclip", "autoencoder", "image_encoder"}
+    small = Profile.model_validate(
+        {
+            **profile.model_dump(),
+            "parts": {name: part for name, part in profile.model_dump()["parts"].items() if name in kept},
+        }
+    )
+    options = GenerationOptions(samples=3)
+    assert small.limit(options) == GenerationOptions(samples=3, stop="unrefined")
+    assert set(small.list_parts(options)) == kept - {"image_encoder"}
+    assert profile.limit(options) is options
+    assert profile.list_parts(options) == options.parts
+    assert small.limit(GenerationOptions(stop="caption")).stop == "caption"
