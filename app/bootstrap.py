@@ -3,6 +3,7 @@
 from voxelight.app.queue import JobQueue
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
+from voxelight.app.verbs.actions import Actions
 from voxelight.app.verbs.datasets import Datasets
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.results import Results
@@ -35,4 +36,5 @@ def open_services(settings: Settings) -> Services:
         scans=Scans(stores, settings.upload_limit_bytes),
         jobs=Jobs(stores, queue),
         results=Results(stores),
+        actions=Actions(stores, queue),
     )

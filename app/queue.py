@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
-from voxelight.storage.schema import Job
+from voxelight.storage.schema import Action, Job
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
 
 WORKFLOW = "run_job"
+ACTION_WORKFLOW = "run_action"
 APPLICATION = "voxelight"
 # Changes only when the steps of the workflow change; a job that waits is then finished by a worker of its version.
 APPLICATION_VERSION = "jobs-1"
@@ -56,6 +57,19 @@ class JobQueue:
                 "app_version": APPLICATION_VERSION,
             },
             str(job.id),
+        )
+
+    def enqueue_action(self, session: Session, action: Action, queue: str) -> None:
+        """Enqueue what was asked of a finished job, in the caller's transaction."""
+        self._client.enqueue_in_transaction(
+            session,
+            {
+                "workflow_name": ACTION_WORKFLOW,
+                "queue_name": queue,
+                "workflow_id": action.workflow_id,
+                "app_version": APPLICATION_VERSION,
+            },
+            str(action.id),
         )
 
     def cancel(self, workflow_id: str) -> None:

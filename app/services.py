@@ -9,6 +9,7 @@ from sqlalchemy import text
 from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import NOTICE, HealthAnswer
 from voxelight.app.settings import Settings
+from voxelight.app.verbs.actions import Actions
 from voxelight.app.verbs.datasets import Datasets
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.results import Results
@@ -27,6 +28,7 @@ class Services:
     scans: Scans
     jobs: Jobs
     results: Results
+    actions: Actions
 
     def check_health(self) -> HealthAnswer:
         """Ask the database, and say what waits."""

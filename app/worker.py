@@ -11,7 +11,8 @@ from pathlib import Path
 
 from dbos import DBOS, DBOSPortableJSONSerializer
 
-from voxelight.app.queue import APPLICATION, APPLICATION_VERSION, WORKFLOW
+from voxelight.app.actions import run_action as do_action
+from voxelight.app.queue import ACTION_WORKFLOW, APPLICATION, APPLICATION_VERSION, WORKFLOW
 from voxelight.app.runner import Runner
 from voxelight.app.services import Services
 from voxelight.models.errors import Conflict
@@ -72,6 +73,7 @@ def _launch(services: Services, queues: Sequence[str], executor_id: str) -> None
         }
     )
     _register(Runner(services))
+    _register_actions(services)
     DBOS.listen_queues(list(queues))
     DBOS.launch()
     for queue, concurrency in CONCURRENCY.items():
@@ -101,6 +103,16 @@ def _register(runner: Runner) -> None:
         for run_ids in list_batches(job_id):
             run_batch(job_id, run_ids)
         return close_job(job_id)
+
+
+def _register_actions(services: Services) -> None:
+    @DBOS.step(name="do_action")
+    def do(action_id: str) -> str:
+        return do_action(services, uuid.UUID(action_id))
+
+    @DBOS.workflow(name=ACTION_WORKFLOW)
+    def run_action(action_id: str) -> str:
+        return do(action_id)
 
 
 def _executor_id(name: str) -> str:

@@ -1,0 +1,85 @@
+"""Requests and answers about evaluations, relevance maps and exports."""
+
+import uuid
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from voxelight.app.schemas import ArtifactAnswer, Wire
+
+ActionKind = Literal["evaluate", "relevance"]
+ExportFormat = Literal["bids", "nifti", "dicom-seg", "pictures", "tables", "report"]
+ExportName = Literal["archive.zip", "report.html", "report.pdf", "metrics.csv", "metrics.parquet"]
+Space = Literal["native", "MNI152"]
+
+
+class EvaluationRequest(Wire):
+    """What is stated and chosen for the evaluation of a job that decoded."""
+
+    betas: str | None = Field(None, max_length=200, description="version of the betas, where they were measured")
+    sessions: str | None = Field(None, max_length=200, description="sessions that the decoder was trained on")
+    test_set: str | None = Field(None, max_length=200, description="how the scored stimuli were chosen")
+    permutations: int = Field(999, ge=19, le=100_000, description="draws of the null")
+    networks: tuple[str, ...] | None = Field(
+        None, max_length=8, description="networks that judge pictures; empty: none; left out: the one that is here"
+    )
+    ceiling: bool = Field(False, description="generate from the tokens of the pictures too: as long as the job took")
+
+
+class RelevanceRequest(Wire):
+    """What is stated for the maps of where a decoder looks."""
+
+    space: Space | None = Field(
+        None, description="in which the betas lie; left out: MNI152 where the header of the mask says so, else native"
+    )
+
+
+class ActionAnswer(Wire):
+    """What was asked of a finished job besides, and how far it is; `problem` says why it failed."""
+
+    id: uuid.UUID
+    job: uuid.UUID
+    kind: ActionKind
+    status: str
+    options: dict[str, Any]
+    problem: dict[str, Any]
+    artifacts: list[ArtifactAnswer]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    notice: str
+
+
+class ControlAnswer(Wire):
+    """What stands beside a decoded picture so that it is not overrated.
+
+    `shuffled`: what the same decoder and generator made of another stimulus's betas, that of `shuffled_item`.
+    """
+
+    result: uuid.UUID
+    shuffled_item: str
+    shuffled: list[ArtifactAnswer]
+    notice: str
+
+
+class FormatAnswer(Wire):
+    """How much of an export one format holds; with nothing, `reason` says why."""
+
+    name: ExportFormat
+    title: str
+    files: int
+    reason: str
+
+
+class ExportAnswer(Wire):
+    """What an export would hold."""
+
+    results: int
+    jobs: int
+    datasets: list[str]
+    bytes: int = Field(description="of the stored files that it would hold, before compression")
+    formats: list[FormatAnswer]
+    licences: dict[str, str] = Field(description="data set or model -> its licence")
+    warnings: list[str]
+    notice: str

@@ -1,0 +1,130 @@
+"""Ask something of a finished job besides: an evaluation, or where its decoder looks. The worker does it."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from voxelight.app.actions import ROLES
+from voxelight.app.queue import JobQueue
+from voxelight.app.schemas import DECODING_NOTICE, Wire
+from voxelight.app.schemas_exports import ActionAnswer, ActionKind, EvaluationRequest, RelevanceRequest
+from voxelight.app.verbs.answers import answer_artifact
+from voxelight.models.errors import BadInput, Conflict, NotFound
+from voxelight.storage.queries import find_row
+from voxelight.storage.schema import Action, Artifact, Job, utc_now
+from voxelight.storage.stores import Stores
+
+ACTIVE = ("queued", "running")
+_DECODING = ("reconstruct", "decode")
+_TITLES = {"evaluate": "evaluation", "relevance": "relevance map"}
+
+
+class Actions:
+    """Evaluations and relevance maps of jobs that decoded."""
+
+    def __init__(self, stores: Stores, queue: JobQueue) -> None:
+        self._stores = stores
+        self._queue = queue
+
+    def evaluate(self, job_id: uuid.UUID, request: EvaluationRequest) -> ActionAnswer:
+        """Have a job evaluated.
+
+        Raises
+        ------
+        BadInput, Conflict
+            It decoded nothing, or is not done.
+        """
+        return self._start(job_id, "evaluate", request)
+
+    def map_relevance(self, job_id: uuid.UUID, request: RelevanceRequest) -> ActionAnswer:
+        """Have it mapped where the decoder of a job looks.
+
+        Raises
+        ------
+        BadInput, Conflict
+            It decoded nothing, its betas have no place in the head, or it is not done.
+        """
+        return self._start(job_id, "relevance", request)
+
+    def show(self, job_id: uuid.UUID, kind: ActionKind) -> ActionAnswer:
+        """Return the latest of a kind, with its files once it is done.
+
+        Raises
+        ------
+        NotFound
+            It was never asked for.
+        """
+        found = self.find(job_id, kind)
+        if found is None:
+            raise NotFound(f"no {_TITLES[kind]} of job {job_id}", "one that was asked for", "Ask for it first: POST.")
+        return found
+
+    def find(self, job_id: uuid.UUID, kind: ActionKind) -> ActionAnswer | None:
+        """Return the latest of a kind, or None where it was never asked for."""
+        with self._stores.sessions() as session:
+            find_row(session, Job, job_id)
+            action = session.scalar(select(Action).where(Action.job_id == job_id, Action.kind == kind))
+            return None if action is None else _answer(session, action)
+
+    def _start(self, job_id: uuid.UUID, kind: ActionKind, request: Wire) -> ActionAnswer:
+        try:
+            with self._stores.sessions.begin() as session:
+                job = find_row(session, Job, job_id)
+                _refuse_unfit(job, kind)
+                action = self._renew(session, job, kind, request.model_dump(mode="json"))
+                return _answer(session, action)
+        except IntegrityError:  # somebody else asked for the same at the same time
+            return self.show(job_id, kind)
+
+    def _renew(self, session: Session, job: Job, kind: str, options: dict[str, Any]) -> Action:
+        action = session.scalar(select(Action).where(Action.job_id == job.id, Action.kind == kind))
+        if action is not None and action.status in ACTIVE:
+            if action.params == options:
+                return action
+            raise Conflict(
+                f"another {_TITLES[kind]} of this job that is {action.status}", "one at a time", "Wait until it is done."
+            )
+        if action is None:
+            action = Action(job_id=job.id, kind=kind, params=options)
+            session.add(action)
+        else:
+            action.attempt += 1
+            action.status, action.params, action.problem = "queued", options, {}
+            action.created_at, action.started_at, action.finished_at = utc_now(), None, None
+        session.flush()
+        self._queue.enqueue_action(session, action, job.queue)
+        return action
+
+
+def _refuse_unfit(job: Job, kind: str) -> None:
+    if job.kind not in _DECODING:
+        raise BadInput(f"a job of the kind {job.kind}", f"one of {', '.join(_DECODING)}", "Choose a job that decoded.")
+    if job.status != "done":
+        raise Conflict(f"a job that is {job.status}", "one that is done", "Wait until it is, or retry what failed.")
+    if kind == "relevance" and job.params["inputs"].get("mask") is None:
+        raise BadInput(
+            "betas without a grid: a .mat names no voxel's place in the head",
+            "betas as a 4-D NIfTI image with a mask",
+            "Upload betas, mask and events as NIfTI, and decode these.",
+        )
+
+
+def _answer(session: Session, action: Action) -> ActionAnswer:
+    files = select(Artifact).where(Artifact.job_id == action.job_id, Artifact.run_id.is_(None))
+    rows = session.scalars(files.where(Artifact.role.in_(ROLES[action.kind])).order_by(Artifact.role, Artifact.name))
+    return ActionAnswer(
+        id=action.id,
+        job=action.job_id,
+        kind=action.kind,  # type: ignore[arg-type]  # only known kinds are written
+        status=action.status,
+        options=action.params,
+        problem=action.problem,
+        artifacts=[answer_artifact(row) for row in rows],
+        created_at=action.created_at,
+        started_at=action.started_at,
+        finished_at=action.finished_at,
+        notice=DECODING_NOTICE,
+    )
