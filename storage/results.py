@@ -9,8 +9,9 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from voxelight.storage.artifacts import BlobRef
-from voxelight.storage.schema import Artifact, Job, Metric, Reconstruction, Run, Segmentation, utc_now
+from voxelight.storage.schema import Artifact, Job, Metric, Reconstruction, ResultWord, Run, Segmentation, utc_now
 from voxelight.storage.stores import Stores, name_blob
+from voxelight.storage.words import split_words
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
                     retrieved=list(found.retrieved),
                 )
             )
+        words = split_words(*(text for found in outcome.decoded for text in (found.stimulus, found.caption)))
+        session.add_all(ResultWord(word=word, run_id=run.id) for word in sorted(words))
         run.provenance = outcome.provenance
         run.status, run.finished_at = "done", utc_now()
         run.error_class = run.error_message = run.traceback = ""
@@ -191,7 +194,7 @@ def count_runs(session: Session, job: Job) -> None:
 
 def _forget(session: Session, job_id: uuid.UUID, run_id: uuid.UUID | None) -> None:
     if run_id is not None:
-        for children in (Segmentation, Reconstruction):
+        for children in (Segmentation, Reconstruction, ResultWord):
             session.execute(delete(children).where(children.run_id == run_id))
     for table in (Artifact, Metric):
         session.execute(delete(table).where(table.job_id == job_id, table.run_id.is_not_distinct_from(run_id)))

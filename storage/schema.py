@@ -35,6 +35,8 @@ UPLOAD_STATUSES = ("open", "done", "refused")
 EMBEDDING_KINDS = ("picture", "text", "case")
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+# What begins with a word is a range only where text is compared byte by byte.
+BytewiseText = String(80).with_variant(String(80, collation="C"), "postgresql")
 Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself in an INTEGER alone
 
 
@@ -113,7 +115,7 @@ class Subject(_Row, Base):
     """One person of a data set, by label only; every date in that person's headers is shifted by as many days."""
 
     __tablename__ = "subject"
-    __table_args__ = (UniqueConstraint("dataset_id", "label"),)
+    __table_args__ = (UniqueConstraint("dataset_id", "label"), Index(None, "label", "id"))
 
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(String(120))
@@ -147,7 +149,7 @@ class Scan(_Row, Base):
     """One uploaded file, or one series of them, that passed the intake check; `held` says why it waits for a person."""
 
     __tablename__ = "scan"
-    __table_args__ = (UniqueConstraint("imaging_session_id", "name"), Index(None, "kind"))
+    __table_args__ = (UniqueConstraint("imaging_session_id", "name"), Index(None, "kind"), Index(None, "name"))
 
     imaging_session_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("imaging_session.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(255))
@@ -219,6 +221,9 @@ class Run(_Row, Base):
         UniqueConstraint("job_id", "item_key"),
         _one_of("status", RUN_STATUSES),
         Index(None, "finished_at", "id"),
+        Index(None, "job_id", "finished_at", "id"),
+        Index(None, "subject_id", "finished_at", "id"),
+        Index(None, "scan_id", "finished_at", "id"),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
@@ -294,7 +299,7 @@ class Metric(_Row, Base):
     __table_args__ = (
         UniqueConstraint("run_id", "name", "label"),
         Index(None, "job_id", "run_id"),
-        Index(None, "name", "value"),
+        Index(None, "name", "value", "run_id"),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
@@ -306,6 +311,16 @@ class Metric(_Row, Base):
     high: Mapped[float | None]
     unit: Mapped[str] = mapped_column(String(20), default="")
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class ResultWord(Base):
+    """A word of what was decoded, to be found by its beginning; see `storage.words`."""
+
+    __tablename__ = "result_word"
+    __table_args__ = (Index(None, "run_id"),)
+
+    word: Mapped[str] = mapped_column(BytewiseText, primary_key=True)
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
 
 
 class JobEvent(_Row, Base):
@@ -324,7 +339,11 @@ class Review(_Row, Base):
     """What a reader thinks of a result; another reader's view stands beside it."""
 
     __tablename__ = "review"
-    __table_args__ = (UniqueConstraint("run_id", "reviewer"), _one_of("verdict", VERDICTS))
+    __table_args__ = (
+        UniqueConstraint("run_id", "reviewer"),
+        _one_of("verdict", VERDICTS),
+        Index(None, "verdict", "run_id"),
+    )
 
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
     reviewer: Mapped[str] = mapped_column(String(120))

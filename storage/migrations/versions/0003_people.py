@@ -4,9 +4,19 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from voxelight.storage.words import split_words
+
 revision = "0003"
 down_revision = "0002"
 
+_FOUND_BY = (
+    ("run", "job_id", "finished_at", "id"),
+    ("run", "subject_id", "finished_at", "id"),
+    ("run", "scan_id", "finished_at", "id"),
+    ("subject", "label", "id"),
+    ("scan", "name"),
+    ("review", "verdict", "run_id"),
+)
 _JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
@@ -145,16 +155,44 @@ def upgrade() -> None:
     for table in ("artifact", "metric"):
         op.drop_index(op.f(f"ix_{table}_job_id"), table)
         op.create_index(op.f(f"ix_{table}_job_id_run_id"), table, ["job_id", "run_id"], unique=False)
-    op.create_index(op.f("ix_metric_name_value"), "metric", ["name", "value"], unique=False)
+    op.create_index(op.f("ix_metric_name_value_run_id"), "metric", ["name", "value", "run_id"], unique=False)
     op.add_column("scan", sa.Column("held", sa.Text(), server_default="", nullable=False))
     op.add_column("subject", sa.Column("date_shift_days", sa.Integer(), nullable=True))
+    for table, *columns in _FOUND_BY:
+        op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, columns, unique=False)
+    _add_words()
+
+
+def _add_words() -> None:
+    """Make the words of what was decoded so far findable."""
+    text = sa.String(length=80).with_variant(sa.String(length=80, collation="C"), "postgresql")
+    words = op.create_table(
+        "result_word",
+        sa.Column("word", text, nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_result_word_run_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("word", "run_id", name=op.f("pk_result_word")),
+    )
+    op.create_index(op.f("ix_result_word_run_id"), "result_word", ["run_id"], unique=False)
+    decoded = sa.table(
+        "reconstruction", sa.column("run_id", sa.Uuid()), sa.column("stimulus_id"), sa.column("caption")
+    )
+    connection = op.get_bind()
+    found = connection.execute(sa.select(decoded)).all()
+    rows = {(word, run_id) for run_id, *texts in found for word in split_words(*texts)}
+    if rows:
+        connection.execute(words.insert(), [{"word": word, "run_id": run_id} for word, run_id in sorted(rows)])
 
 
 def downgrade() -> None:
     """Drop them."""
+    op.drop_index(op.f("ix_result_word_run_id"), "result_word")
+    op.drop_table("result_word")
+    for table, *columns in _FOUND_BY:
+        op.drop_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table)
     op.drop_column("subject", "date_shift_days")
     op.drop_column("scan", "held")
-    op.drop_index(op.f("ix_metric_name_value"), "metric")
+    op.drop_index(op.f("ix_metric_name_value_run_id"), "metric")
     for table in ("artifact", "metric"):
         op.drop_index(op.f(f"ix_{table}_job_id_run_id"), table)
         op.create_index(op.f(f"ix_{table}_job_id"), table, ["job_id"], unique=False)
