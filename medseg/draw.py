@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from voxelight.medseg.colours import find_colour
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap, Volume
 
 _DARK, _PALE, _QUIET = "#101418", "#e8edf2", "#9aa7b4"
-_COLOURS = ("#ffb000", "#56b4e9", "#e8590c", "#2dd4a7", "#d16ba5", "#f0e442", "#8c7ae6", "#b0bec5")
 _CLOSE_UP = 0.6
 _MARGIN_MM = 12.0
 _OUTLINE = [withStroke(linewidth=2.5, foreground=_DARK)]
@@ -127,7 +127,7 @@ def _draw_plane(
     axes.imshow(_paint(labels, label_map), origin="lower", aspect=aspect, interpolation="nearest")
     for number in label_map.names:
         if (labels == number).any() and min(labels.shape) > 1:
-            axes.contour(labels == number, levels=[0.5], colors=[_colour(number)], linewidths=1.1)
+            axes.contour(labels == number, levels=[0.5], colors=[find_colour(number)], linewidths=1.1)
     axes.set_axis_off()
     _draw_letters(axes, plane)
     world = label_map.geometry.affine[:3, :3] @ np.array(at) + label_map.geometry.affine[:3, 3]
@@ -155,7 +155,7 @@ def _draw_letters(axes: Axes, plane: _Plane) -> None:
 def _draw_foot(figure: Figure, label_map: LabelMap) -> None:
     volumes = label_map.volumes_ml()
     handles = [
-        Patch(facecolor=_colour(number), label=f"{name}  {volumes[name]:.2f} ml")
+        Patch(facecolor=find_colour(number), label=f"{name}  {volumes[name]:.2f} ml")
         for number, name in label_map.names.items()
     ]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.0), ncols=min(4, max(1, len(handles))),
@@ -167,9 +167,5 @@ def _paint(labels: NDArray[Any], label_map: LabelMap) -> NDArray[np.float64]:
     """Return the labels as RGBA, array (row, column, 4)."""
     painted = np.zeros((*labels.shape, 4))
     for number in label_map.names:
-        painted[labels == number] = mpl.colors.to_rgba(_colour(number), 0.38)
+        painted[labels == number] = mpl.colors.to_rgba(find_colour(number), 0.38)
     return painted
-
-
-def _colour(number: int) -> str:
-    return _COLOURS[(number - 1) % len(_COLOURS)]
