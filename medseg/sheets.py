@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from voxelight.medseg.draw import find_colour
+from voxelight.medseg.colours import find_colour
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap, Volume
 
@@ -118,11 +118,13 @@ def _to_grey(volume: Volume) -> Pixels:
     image = volume.array[0]
     low, high = np.percentile(image, (1, 99.5))
     scaled = (image - low) / max(float(high - low), 1e-6)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    grey: Pixels = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return grey
 
 
 def _count(label_map: LabelMap, axis: int) -> NDArray[np.intp]:
-    return np.count_nonzero(label_map.array, axis=tuple({0, 1, 2} - {axis}))
+    counts: NDArray[np.intp] = np.count_nonzero(label_map.array, axis=tuple({0, 1, 2} - {axis}))
+    return counts
 
 
 def _find_box(label_map: LabelMap) -> Box:

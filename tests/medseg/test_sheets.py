@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voxelight.medseg.draw import find_colour
+from voxelight.medseg.colours import find_colour
 from voxelight.medseg.sheets import draw_sheet
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap, Volume
