@@ -408,20 +408,30 @@ class SavedSearch(_Row, Base):
 
 
 class Upload(_Row, Base):
-    """A file on its way in, which may pause and go on; its bytes lie in the spool until it is whole."""
+    """A file on its way in, which may pause and go on; its bytes lie in a file of their own until it is whole.
+
+    `batch` names what was dropped together; `scans` are the ids of what it became, `problems` what was refused of it.
+    """
 
     __tablename__ = "upload"
-    __table_args__ = (_one_of("status", UPLOAD_STATUSES),)
+    __table_args__ = (
+        _one_of("status", UPLOAD_STATUSES),
+        Index(None, "batch"),
+        Index(None, "dataset_id", "created_at", "id"),
+    )
 
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     subject: Mapped[str] = mapped_column(String(120))
     session: Mapped[str] = mapped_column(String(120))
     name: Mapped[str] = mapped_column(String(255))
     size: Mapped[int] = mapped_column(BigInteger)
+    batch: Mapped[uuid.UUID | None]
+    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     status: Mapped[str] = mapped_column(String(16), default="open")
-    problem: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    scan_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("scan.id", ondelete="SET NULL"))
+    scans: Mapped[list[Any]] = mapped_column(default=list)
+    problems: Mapped[list[Any]] = mapped_column(default=list)
     expires_at: Mapped[datetime]
+    dataset: Mapped[Dataset] = relationship()
 
 
 class IdentityLink(_Row, Base):

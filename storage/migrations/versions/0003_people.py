@@ -69,15 +69,21 @@ def upgrade() -> None:
         sa.Column("session", sa.String(length=120), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("batch", sa.Uuid(), nullable=True),
+        sa.Column("idempotency_key", sa.String(length=200), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column("problem", _JSON, nullable=False),
-        sa.Column("scan_id", sa.Uuid(), nullable=True),
+        sa.Column("scans", _JSON, nullable=False),
+        sa.Column("problems", _JSON, nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("status IN ('open', 'done', 'refused')", name=op.f("ck_upload_status")),
         sa.ForeignKeyConstraint(["dataset_id"], ["dataset.id"], name=op.f("fk_upload_dataset_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["scan_id"], ["scan.id"], name=op.f("fk_upload_scan_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_upload")),
+        sa.UniqueConstraint("idempotency_key", name=op.f("uq_upload_idempotency_key")),
+    )
+    op.create_index(op.f("ix_upload_batch"), "upload", ["batch"], unique=False)
+    op.create_index(
+        op.f("ix_upload_dataset_id_created_at_id"), "upload", ["dataset_id", "created_at", "id"], unique=False
     )
     op.create_table(
         "job_event",
