@@ -10,9 +10,9 @@ from voxelight.models.errors import BadInput
 from voxelight.storage.formats.betas import read_betas_mat, read_stimulus_ids
 from voxelight.storage.formats.findings import Finding, Frozen, Tally, of_betas, of_grid, of_repeats, of_values
 from voxelight.storage.formats.images import read_picture
-from voxelight.storage.formats.names import safe_name
+from voxelight.storage.formats.names import find_suffix, safe_name
 from voxelight.storage.formats.nifti import opened_series, opened_slabs
-from voxelight.storage.formats.nifti_header import SourceGrid, read_header
+from voxelight.storage.formats.nifti_header import SourceGrid, place_grid, read_header
 from voxelight.storage.formats.sniff import NAMES, sniff
 from voxelight.storage.formats.tables import read_columns
 
@@ -81,7 +81,7 @@ def inspect(path: Path, name: str) -> Intake:
     if path.is_file() and not path.stat().st_size:
         raise BadInput(f"{name} with 0 bytes", "a file with content", "Copy or upload it again.")
     kind = sniff(path)
-    suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower()
+    suffix = find_suffix(name)
     if kind in {"pickle", "npy"} or suffix in _PICKLED:
         raise BadInput(f"{name}, {NAMES[kind]} by its content", f"one of {', '.join(_READERS)}", _PICKLE)
     if suffix not in _READERS:
@@ -107,7 +107,6 @@ def _nifti(path: Path, name: str, suffix: str) -> Intake:
             "finite values",
             "Replace them, for example by zero outside the brain, and try again.",
         )
-    spacing = _spacing(grid)
     facts: dict[str, int | float | str] = {
         "dtype": header.dtype.name,
         "voxels": tally.voxels // count,
@@ -120,14 +119,44 @@ def _nifti(path: Path, name: str, suffix: str) -> Intake:
         kind=kind,
         suffix=suffix,
         media_type="application/gzip" if suffix == ".nii.gz" else "application/octet-stream",
-        geometry=Grid(
-            shape=grid.shape,
-            spacing_mm=spacing,
-            orientation=grid.orientation,
-            affine=tuple(tuple(row) for row in grid.affine.tolist()),
-        ),
+        geometry=_describe(grid),
         facts=facts,
-        warnings=(*of_grid(grid, spacing), *of_values(name, tally)),
+        warnings=(*of_grid(grid, _spacing(grid)), *of_values(name, tally)),
+    )
+
+
+def _dicom(path: Path, name: str, suffix: str) -> Intake:
+    # Imported late: pydicom takes a third of a second, and most files need none of it.
+    from voxelight.storage.formats.dicom.bundle import describe_series, find_warnings
+    from voxelight.storage.formats.dicom.volume import open_stack, read_slices
+
+    stack = open_stack(path, name)
+    tally = Tally()
+    for _, pixels in read_slices(stack):
+        tally.add(pixels)
+    grid = place_grid(stack.shape, stack.affine)
+    return Intake(
+        kind="volume",
+        suffix=suffix,
+        media_type="application/zip",
+        geometry=_describe(grid),
+        facts={
+            **describe_series(stack.series),
+            "slices": len(stack.frames),
+            "voxels": tally.voxels,
+            "minimum": tally.low,
+            "maximum": tally.high,
+        },
+        warnings=(*find_warnings(stack), *of_grid(grid, _spacing(grid)), *of_values(name, tally)),
+    )
+
+
+def _describe(grid: SourceGrid) -> Grid:
+    return Grid(
+        shape=grid.shape,
+        spacing_mm=_spacing(grid),
+        orientation=grid.orientation,
+        affine=tuple(tuple(row) for row in grid.affine.tolist()),
     )
 
 
@@ -195,10 +224,11 @@ _READERS: dict[str, Callable[[Path, str, str], Intake]] = {
     ".png": _picture,
     ".jpg": _picture,
     ".jpeg": _picture,
+    ".dcm.zip": _dicom,
 }
 _PICKLED = {".npy", ".npz", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt"}
 _REMEDIES = {
-    ".dcm": "Convert the series with dcm2niix and upload the .nii.gz.",
+    ".dcm": "Pack the slices of the series in one ZIP archive named .dcm.zip, or convert it with dcm2niix.",
     ".nrrd": "Convert it to NIfTI, with 3D Slicer or SimpleITK for example.",
     ".mha": "Convert it to NIfTI, with SimpleITK for example.",
     ".mgz": "Convert it to NIfTI with mri_convert.",
@@ -207,5 +237,5 @@ _REMEDIES = {
     ".h5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
     ".hdf5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
     ".csv": "Save events as tab-separated .tsv.",
-    ".zip": "Unpack it and upload the files.",
+    ".zip": "Unpack it and upload the files; an archive of one DICOM series is named .dcm.zip.",
 }

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from pathlib import Path
 
 from voxelight.models.errors import BadInput
 
@@ -27,8 +28,14 @@ def safe_name(name: str) -> str:
 
 
 def image_stem(name: str) -> str:
-    """Return the name of a NIfTI file without `.nii` or `.nii.gz`, in capitals or not."""
-    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+    """Return the name of an image without `.nii`, `.nii.gz` or `.dcm.zip`, in capitals or not."""
+    return re.sub(r"\.(nii(\.gz)?|dcm\.zip)$", "", name, flags=re.IGNORECASE)
+
+
+def find_suffix(name: str) -> str:
+    """Return the suffix of a name in small letters, two parts of it where they belong together, as in `.nii.gz`."""
+    double = re.search(r"\.(nii\.gz|dcm\.zip)$", name, flags=re.IGNORECASE)
+    return double[0].lower() if double else Path(name).suffix.lower()
 
 
 def _fault(name: str) -> str | None:

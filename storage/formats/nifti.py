@@ -66,7 +66,7 @@ def read_volume(path: Path, max_bytes: int = MAX_BYTES) -> Volume:
     """
     with opened(path, max_bytes) as (header, voxels):
         _refuse_series(path, header)
-        array = _turned(np.asanyarray(voxels, dtype=np.float32), header.grid)
+        array = turn(np.asanyarray(voxels, dtype=np.float32), header.grid)
     geometry = header.grid.geometry
     _refuse_non_finite(path, array)
     return Volume(array[np.newaxis].astype(np.float32, copy=False), geometry)
@@ -87,7 +87,7 @@ def read_label_map(path: Path, names: dict[int, str]) -> LabelMap:
     """
     with opened(path) as (header, voxels):
         _refuse_series(path, header)
-        array = _turned(np.asanyarray(voxels), header.grid)
+        array = turn(np.asanyarray(voxels), header.grid)
     two_bytes = max(names, default=0) >= 2**8
     numbers = (array >= 0) & (array < 2 ** (16 if two_bytes else 8)) & (array == np.rint(array))
     wrong = array.size - int(np.count_nonzero(numbers))
@@ -117,7 +117,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.bool_], Geometry]:
     """
     with opened(path) as (header, voxels):
         _refuse_series(path, header)
-        array = _turned(np.asanyarray(voxels), header.grid)
+        array = turn(np.asanyarray(voxels), header.grid)
     _refuse_non_finite(path, array)
     fractions = int(np.count_nonzero(array != np.rint(array)))
     if fractions:
@@ -233,7 +233,7 @@ def read_overview(path: Path, name: str = "", most: int = 192) -> tuple[NDArray[
             voxels[(slice(None, None, a), slice(None, None, b), k, *first)].astype(np.float32, copy=False)
             for k in range(0, header.shape[2], c)
         ]
-    return _turned(np.stack(planes, axis=2), header.grid), header.grid.geometry
+    return turn(np.stack(planes, axis=2), header.grid), header.grid.geometry
 
 
 def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
@@ -288,13 +288,14 @@ def _label_header(array: NDArray[Any], grid: SourceGrid) -> bytes:
     return bytes(header.binaryblock) + b"\0" * (header.single_vox_offset - len(header.binaryblock))
 
 
-def _turned(array: NDArray[Any], grid: SourceGrid) -> NDArray[Any]:
+def turn(array: NDArray[Any], grid: SourceGrid) -> NDArray[Any]:
+    """Turn an array (i, j, k) from the axes of its file to RAS+."""
     return np.ascontiguousarray(nib.apply_orientation(array, grid.axes))
 
 
 def _volumes(voxels: ArrayProxy, grid: SourceGrid) -> Iterator[NDArray[np.float32]]:
     for time in range(voxels.shape[3]):
-        yield _turned(voxels[..., time].astype(np.float32, copy=False), grid)
+        yield turn(voxels[..., time].astype(np.float32, copy=False), grid)
 
 
 def _described(geometry: Geometry) -> str:

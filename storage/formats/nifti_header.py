@@ -79,6 +79,31 @@ class SourceGrid:
         return bool(self.placement["sform_code"] > 0 or self.placement["qform_code"] > 0)
 
 
+def place_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> SourceGrid:
+    """Describe the grid of an image that is no NIfTI file as the header of one would.
+
+    Parameters
+    ----------
+    shape : (i, j, k) as stored, voxels
+    affine : array (4, 4), stored voxel index -> RAS+ mm
+    """
+    Geometry(shape, affine)  # refuses an affine that folds space flat
+    fields = nib.Nifti1Header()
+    fields.set_data_shape(shape)
+    fields.set_sform(affine, code="scanner")
+    fields.set_qform(affine, code="scanner")
+    fields.set_xyzt_units("mm")
+    return SourceGrid(
+        shape,
+        affine,
+        "".join(nib.aff2axcodes(affine)),
+        1,
+        {field: np.array(fields[field]) for field in _PLACEMENT},
+        int(fields["xyzt_units"]) & 7,
+        0.0,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
     """What a NIfTI file says of itself, already believed to be possible.

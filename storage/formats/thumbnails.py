@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from voxelight.storage.formats.betas import read_betas_mat
 from voxelight.storage.formats.images import read_picture
 from voxelight.storage.formats.intake import Intake, Kind
-from voxelight.storage.formats.nifti import read_overview
+from voxelight.storage.formats.volumes import read_overview
 
 _HEIGHT = 192
 _CELL, _COLUMNS, _CELLS = 48, 8, 16

@@ -1,0 +1,97 @@
+"""Images in space, whatever their format: read by the suffix of their name, axes turned to RAS+."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelight.models.errors import BadInput
+from voxelight.models.values import Geometry, Volume
+from voxelight.storage.formats import nifti
+from voxelight.storage.formats.names import find_suffix
+from voxelight.storage.formats.nifti_header import MAX_BYTES, SourceGrid, place_grid
+
+Overview = tuple[NDArray[np.float32], Geometry]
+
+
+def read_image(path: Path) -> tuple[Volume, SourceGrid]:
+    """Read one 3-D image, and the grid that a label map goes back onto.
+
+    Parameters
+    ----------
+    path : its suffix chooses the reader: ``.nii``, ``.nii.gz``, or ``.dcm.zip`` for a DICOM series
+
+    Returns
+    -------
+    Volume
+        array (1, i, j, k), float32
+    SourceGrid
+        as the file stores it; of a DICOM series columns, rows and slices
+
+    Raises
+    ------
+    BadInput
+        The suffix is unknown, or the file can't be read.
+    """
+    return _find(path.name)[0](path)
+
+
+def read_overview(path: Path, name: str = "", most: int = 192) -> Overview:
+    """Read every n-th voxel along each axis of an image, of the first volume where there are several.
+
+    Parameters
+    ----------
+    path : where it lies, under any name
+    name : what the person calls the file, where that is not the name on disk
+    most : voxels along the longest axis of what is returned
+
+    Returns
+    -------
+    array (i, j, k), float32, in RAS+; Geometry of the whole image
+
+    Raises
+    ------
+    BadInput
+        The suffix is unknown, or the file can't be read.
+    """
+    return _find(name or path.name)[1](path, name, most)
+
+
+def _read_nifti(path: Path) -> tuple[Volume, SourceGrid]:
+    return nifti.read_volume(path), nifti.read_source_grid(path)
+
+
+def _read_dicom(path: Path) -> tuple[Volume, SourceGrid]:
+    from voxelight.storage.formats.dicom.volume import open_stack, read_array
+
+    stack = open_stack(path)
+    grid = place_grid(stack.shape, stack.affine)
+    array = read_array(stack, MAX_BYTES)
+    return Volume(nifti.turn(array, grid)[np.newaxis], grid.geometry), grid
+
+
+def _look_at_dicom(path: Path, name: str, most: int) -> Overview:
+    from voxelight.storage.formats.dicom.volume import open_stack, read_slices
+
+    stack = open_stack(path, name)
+    grid = place_grid(stack.shape, stack.affine)
+    a, b, c = (max(1, -(-side // most)) for side in stack.shape)
+    slices = dict(read_slices(stack, every=c))
+    array = np.stack([slices[place].T[::a, ::b] for place in sorted(slices)], axis=2)
+    return nifti.turn(array, grid), grid.geometry
+
+
+def _find(name: str) -> tuple[Callable[[Path], tuple[Volume, SourceGrid]], Callable[[Path, str, int], Overview]]:
+    suffix = find_suffix(name)
+    if suffix not in _READERS:
+        raise BadInput(f"the name {name}", f"a name that ends in {', '.join(_READERS)}", "Convert the image.")
+    return _READERS[suffix]
+
+
+_READERS = {
+    ".nii": (_read_nifti, nifti.read_overview),
+    ".nii.gz": (_read_nifti, nifti.read_overview),
+    ".dcm.zip": (_read_dicom, _look_at_dicom),
+}
+VOLUME_SUFFIXES = tuple(_READERS)
