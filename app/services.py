@@ -10,10 +10,16 @@ from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import NOTICE, HealthAnswer
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.actions import Actions
+from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.recipes import Recipes
 from voxelight.app.verbs.results import Results
 from voxelight.app.verbs.scans import Scans
+from voxelight.app.verbs.uploads import Uploads
+from voxelight.app.verbs.searches import Searches
+from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.stores import Stores, sweep
 
 
@@ -26,8 +32,14 @@ class Services:
     queue: JobQueue
     datasets: Datasets
     scans: Scans
+    drops: Drops
+    uploads: Uploads
     jobs: Jobs
+    recipes: Recipes
     results: Results
+    searches: Searches
+    viewer: Viewer
+    corrections: Corrections
     actions: Actions
 
     def check_health(self) -> HealthAnswer:
@@ -44,10 +56,11 @@ class Services:
 
     def sweep(self, older_than_s: float = 86_400) -> list[str]:
         """Reclaim what no row names."""
-        return sweep(self.stores, older_than_s)
+        return [*self.uploads.sweep(), *sweep(self.stores, older_than_s)]
 
     def close(self) -> None:
         """Give back every connection."""
+        self.uploads.close()
         self.queue.close()
         self.stores.engine.dispose()
 

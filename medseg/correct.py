@@ -1,6 +1,7 @@
 """What a person does to a label map: fill in between drawn slices, and how far that leads from the map before."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +62,7 @@ def describe_changes(base: LabelMap, corrected: LabelMap) -> dict[str, Change]:
     return found
 
 
-def interpolate_slices(
-    label_map: LabelMap, number: int, axis: int, between: tuple[int, int] | None = None
-) -> LabelMap:
+def interpolate_slices(label_map: LabelMap, number: int, axis: int, between: tuple[int, int] | None = None) -> LabelMap:
     """Fill a label in between slices on which it is drawn, by the mean of signed distances.
 
     With d the distance to the edge of the drawn shape, negative inside, a slice a share t of the way from slice a to
@@ -120,7 +119,7 @@ def _find_pairs(drawn: NDArray[np.bool_], between: tuple[int, int] | None) -> li
                 remedy,
             )
         return [(low, high)]
-    pairs = [(low, high) for low, high in zip(there, there[1:], strict=False) if high - low > 1]
+    pairs = [(low, high) for low, high in pairwise(there) if high - low > 1]
     if not pairs:
         raise BadInput(f"a label on {len(there)} slices without a gap", "empty slices between drawn ones", remedy)
     return pairs

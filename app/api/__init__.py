@@ -5,7 +5,19 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from voxelight.app.api import artifacts, datasets, health, jobs, models, recipes, results, scans, static
+from voxelight.app.api import (
+    artifacts,
+    datasets,
+    health,
+    jobs,
+    models,
+    recipes,
+    results,
+    scans,
+    searches,
+    static,
+    viewer,
+)
 from voxelight.app.api.envelope import Envelope
 from voxelight.app.api.problems import HANDLERS, MEDIA_TYPE, RESPONSES
 from voxelight.app.schemas import NOTICE
@@ -68,8 +80,10 @@ ROUTERS = (
     recipes.router,
     jobs.router,
     results.router,
+    searches.router,
     artifacts.router,
     models.router,
     health.router,
     static.router,
+    viewer.router,
 )

@@ -7,7 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voxelight.app.schemas import NOTICE
 
 DOCUMENT_BYTES = 1 << 20
-_STREAMED = "PUT"  # goes to the disk as it comes, under the limit of the settings
+# What goes to the disk as it comes, under the limit of the settings: a method, or the end of a path.
+_STREAMED = frozenset({"PUT"})
+_STREAMED_PATHS = ("/corrections", "/interpolation")
 _HEADERS = {"X-Notice": NOTICE, "X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
 
 
@@ -44,4 +46,5 @@ class Envelope:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive if scope["method"] == _STREAMED else receive_little, send_marked)
+        streamed = scope["method"] in _STREAMED or scope["path"].endswith(_STREAMED_PATHS)
+        await self._app(scope, receive if streamed else receive_little, send_marked)

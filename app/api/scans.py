@@ -1,17 +1,16 @@
 """Scans over HTTP: uploads of any size, and what the intake check found in them."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from pydantic import Field
 
+from voxelight.app.api.bodies import stream_into
 from voxelight.app.api.dependencies import PREFIX, Door, Paging
 from voxelight.app.schemas import Label, Page, ScanAnswer, ScanRequest, Wire
 from voxelight.models.errors import NotFound
-from voxelight.storage.artifacts import CHUNK_BYTES
 
 router = APIRouter(tags=["scans"])
 
@@ -56,8 +55,7 @@ async def upload_scan(
     """
     scan = ScanRequest(name=filename, dataset=dataset, subject=place.subject, session=place.session)
     async with contextmanager_in_threadpool(services.scans.receive(scan)) as incoming:
-        async for chunk in _join(request.stream()):
-            await run_in_threadpool(incoming.write, chunk)
+        await stream_into(request, incoming)
         answer = await run_in_threadpool(services.scans.keep, incoming, scan)
     response.headers["Location"] = f"{PREFIX}/scans/{answer.id}"
     return answer
@@ -82,15 +80,3 @@ def show_thumbnail(services: Door, scan_id: uuid.UUID) -> Response:
     if picture is None:
         raise NotFound("a scan without a thumbnail", "an image or a picture", "Look at its facts instead.")
     return Response(picture, media_type="image/png")
-
-
-async def _join(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join what the network gives to pieces that are worth a write."""
-    joined = bytearray()
-    async for chunk in stream:
-        joined += chunk
-        if len(joined) >= CHUNK_BYTES:
-            yield bytes(joined)
-            joined.clear()
-    if joined:
-        yield bytes(joined)
