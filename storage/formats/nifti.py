@@ -30,7 +30,7 @@ __all__ = [
     "write_label_map",
 ]
 
-_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+RAS = np.array([[0, 1], [1, 1], [2, 1]])
 _INTENT_LABEL = 1002
 _SLAB_VOXELS = 1 << 21
 
@@ -261,7 +261,7 @@ def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
     highest = max(max(label_map.names, default=0), int(label_map.array.max()))
     if highest >= 2**16:
         raise BadInput(f"label number {highest}", "numbers up to 65535", "Number the labels anew.")
-    back = nib.orientations.ornt_transform(_RAS, grid.axes)
+    back = nib.orientations.ornt_transform(RAS, grid.axes)
     array = nib.apply_orientation(label_map.array, back).astype(np.uint8 if highest < 2**8 else np.uint16)
     payload = _label_header(array, grid) + array.astype(array.dtype.newbyteorder("<")).tobytes(order="F")
     with replacing(path) as file:

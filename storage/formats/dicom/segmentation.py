@@ -1,0 +1,200 @@
+"""Label maps as DICOM-SEG on the series they were drawn on (PS3.3, A.51)."""
+
+# mypy: disable-error-code="no-untyped-call"
+# nibabel is typed in part
+
+import hashlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from voxelight.models.errors import BadInput
+from voxelight.models.values import LabelMap
+from voxelight.storage.formats.dicom.files import parse, read_each
+from voxelight.storage.formats.dicom.stack import Stack
+from voxelight.storage.formats.dicom.volume import open_stack
+from voxelight.storage.formats.nifti import RAS
+from voxelight.storage.formats.nifti_header import place_grid
+
+_NOTICE = "Not for clinical use"
+_SERIES_NUMBER = 900
+# Words in a label's name -> keyword of SNOMED CT, the first that fits.
+_CODES = {
+    "hippocamp": "Hippocampus",
+    "lung": "Lung",
+    "heart": "Heart",
+    "liver": "Liver",
+    "spleen": "Spleen",
+    "kidney": "Kidney",
+    "prostate": "Prostate",
+    "breast": "Breast",
+    "brain": "Brain",
+    "tumour": "Neoplasm",
+    "tumor": "Neoplasm",
+    "edema": "Edema",
+    "oedema": "Edema",
+    "necro": "Necrosis",
+    "lesion": "Lesion",
+}
+_ABNORMAL = {"Neoplasm", "Edema", "Necrosis", "Lesion"}
+_EMPTY_IF_ABSENT = (
+    "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime "
+    "ReferringPhysicianName PositionReferenceIndicator"
+)
+
+logging.getLogger("highdicom").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class SegmentedBy:
+    """What drew the labels.
+
+    Parameters
+    ----------
+    name, version : of the model or of the program
+    manual : a person drew or corrected them
+    """
+
+    name: str
+    version: str
+    manual: bool = False
+
+
+def write_dicom_seg(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) -> bytes:
+    """Encode a label map as DICOM-SEG, one binary segment a label, which refers to the slices of its series.
+
+    Parameters
+    ----------
+    label_map : in RAS+, on the grid of the series
+    source : the series, ``.dcm.zip``
+    drawn_by : SegmentedBy
+
+    Returns
+    -------
+    bytes
+        A DICOM file; the same labels on the same series by the same model have the same UIDs.
+
+    Raises
+    ------
+    BadInput
+        The label map lies on another grid, names no label, or the series can't be referred to.
+    """
+    stack = open_stack(source)
+    grid = place_grid(stack.shape, stack.affine)
+    if not label_map.geometry.matches(grid.geometry):
+        raise BadInput(
+            f"a label map of {label_map.geometry.shape} voxels that is not on the grid of its series, {grid.geometry.shape}",
+            "the grid of the series itself",
+            "Resample the labels to the series with nearest neighbour, or export NIfTI.",
+        )
+    if not label_map.names:
+        raise BadInput("a label map without a name of a label", "at least one label", "Name what the numbers mean.")
+    back = nib.orientations.ornt_transform(RAS, grid.axes)
+    planes = nib.apply_orientation(label_map.array, back).transpose(2, 1, 0)  # (slice, row, column)
+    sources, order = _read_sources(stack)
+    return _encode(label_map, np.ascontiguousarray(planes[order]), sources, drawn_by)
+
+
+def _read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
+    """Return the headers of a series as highdicom takes them, and which slice of the stack each frame is."""
+    numbers = [frame.file for frame in stack.frames]
+    multi = len(set(numbers)) == 1 and len(numbers) > 1
+    if not multi and len(set(numbers)) != len(numbers):
+        raise BadInput(
+            f"{stack.series.title} of several multi-frame files",
+            "a file for each slice, or one multi-frame file",
+            "Export NIfTI.",
+        )
+    files = [stack.series.files[number] for number in dict.fromkeys(numbers)]
+    headers = [parse(io.BytesIO(content), file.name, stop_before_pixels=True) for file, content in read_each(files)]
+    for header in headers:
+        _complete(header)
+    if not multi:
+        return headers, np.arange(len(numbers))
+    return headers, np.argsort([frame.number for frame in stack.frames])
+
+
+def _complete(header: Dataset) -> None:
+    """Give a header the attributes that a segmentation copies and that may be empty or missing in real files."""
+    for keyword in _EMPTY_IF_ABSENT.split():
+        if keyword not in header:
+            setattr(header, keyword, "")
+    if not header.get("FrameOfReferenceUID"):
+        header.FrameOfReferenceUID = _uid("frame of reference", str(header.SeriesInstanceUID))
+
+
+def _encode(
+    label_map: LabelMap, planes: NDArray[np.uint8] | NDArray[np.uint16], sources: list[Dataset], drawn_by: SegmentedBy
+) -> bytes:
+    from highdicom import AlgorithmIdentificationSequence, seg  # a second to import, and only exports need it
+
+    numbers = sorted(label_map.names)
+    consecutive = np.zeros(max(int(planes.max()), *numbers) + 1, dtype=np.uint16)
+    consecutive[numbers] = np.arange(1, len(numbers) + 1)
+    who = AlgorithmIdentificationSequence(
+        name=drawn_by.name[:64], family=codes.DCM.ArtificialIntelligence, version=drawn_by.version[:64] or "1"
+    )
+    descriptions = [
+        seg.SegmentDescription(
+            segment_number=place,
+            segment_label=label_map.names[number][:64],
+            segmented_property_category=_find_category(label_map.names[number]),
+            segmented_property_type=_find_code(label_map.names[number]),
+            algorithm_type="SEMIAUTOMATIC" if drawn_by.manual else "AUTOMATIC",
+            algorithm_identification=who,
+        )
+        for place, number in enumerate(numbers, start=1)
+    ]
+    series = str(sources[0].SeriesInstanceUID)
+    content = hashlib.sha256(planes.tobytes() + repr((label_map.names, drawn_by)).encode()).hexdigest()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the source's header breaks stands there already
+        encoded = seg.Segmentation(
+            source_images=sources,
+            pixel_array=consecutive[planes].astype(np.uint8 if len(numbers) < 2**8 else np.uint16),
+            segmentation_type="BINARY",
+            segment_descriptions=descriptions,
+            series_instance_uid=_uid("series", series, content),
+            series_number=_SERIES_NUMBER,
+            sop_instance_uid=_uid("instance", series, content),
+            instance_number=1,
+            manufacturer="Voxelight",
+            manufacturer_model_name=drawn_by.name[:64],
+            software_versions=drawn_by.version[:64] or "1",
+            device_serial_number="0",
+            content_description=_NOTICE,
+            content_label="SEGMENTATION",
+            series_description=f"{drawn_by.name[:40]}. {_NOTICE}",
+            omit_empty_frames=bool(planes.any()),
+        )
+        file = io.BytesIO()
+        encoded.save_as(file)
+    return file.getvalue()
+
+
+def _find_code(name: str) -> Any:
+    keyword = next((keyword for word, keyword in _CODES.items() if word in name.lower()), "Tissue")
+    return getattr(codes.SCT, keyword)
+
+
+def _find_category(name: str) -> Any:
+    code = _find_code(name)
+    abnormal = any(getattr(codes.SCT, keyword) == code for keyword in _ABNORMAL)
+    if abnormal:
+        return codes.SCT.MorphologicallyAbnormalStructure
+    return codes.SCT.Tissue if code == codes.SCT.Tissue else codes.SCT.AnatomicalStructure
+
+
+def _uid(*parts: str) -> str:
+    """Derive a UID from what it names (PS3.5, B.2)."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()[:16]
+    return f"2.25.{int.from_bytes(digest, 'big')}"
