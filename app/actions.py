@@ -28,6 +28,11 @@ ROLES = {
     "evaluate": ("evaluation", "evaluation_data", "evaluation_table"),
     "relevance": ("relevance", "relevance_map", "relevance_facts"),
 }
+NO_GRID = (
+    "betas without a grid: a .mat names no voxel's place in the head",
+    "betas as a 4-D NIfTI image with a mask",
+    "Upload betas, mask and events as NIfTI, and decode these.",
+)
 
 
 def run_action(services: "Services", action_id: uuid.UUID) -> str:

@@ -82,7 +82,12 @@ def reconstruct_fold(
         A stimulus has no picture, or the normalisation lacks its rows.
     """
     train, test = prepare_fold(betas, fold, recipe)
-    decoder = fit_fold(train, stimuli, recipe, device)
+    pictures = resize_pictures(stimuli, recipe.picture_side)
+    targets = find_pictures(pictures, train.stimulus_ids).astype(np.float64)
+    config = recipe.decoder_config()
+    inner_folds = plan_inner_folds(train, recipe) if config.needs_folds else ()
+    folds = [(inner.train, inner.test) for inner in inner_folds]
+    decoder = config.fit(train.values, targets, folds, device)
     predicted: NDArray[Any] = decoder(test.values)
     predictions = predicted.astype(np.float32)
     return FoldReconstruction(
@@ -94,28 +99,6 @@ def reconstruct_fold(
         weights_sha256=decoder.weights_sha256,
         seed=recipe.seed,
     )
-
-
-def fit_fold(train: Betas, stimuli: Stimuli, recipe: ReconstructionRecipe, device: str = "cpu") -> Any:
-    """Fit the decoder of a fold.
-
-    Parameters
-    ----------
-    train : Betas (trial, voxel), training rows from `prepare_fold`
-    stimuli : Stimuli, a picture for every stimulus of the betas
-    recipe : ReconstructionRecipe
-    device : where to fit, e.g. ``cpu`` or ``cuda:0``
-
-    Returns
-    -------
-    The decoder that the recipe names: array (trial, voxel) -> array (trial, row, column, channel)
-    """
-    pictures = resize_pictures(stimuli, recipe.picture_side)
-    targets = find_pictures(pictures, train.stimulus_ids).astype(np.float64)
-    config = recipe.decoder_config()
-    inner_folds = plan_inner_folds(train, recipe) if config.needs_folds else ()
-    folds = [(inner.train, inner.test) for inner in inner_folds]
-    return config.fit(train.values, targets, folds, device)
 
 
 def prepare_fold(betas: Betas, fold: Fold, recipe: ReconstructionRecipe) -> tuple[Betas, Betas]:

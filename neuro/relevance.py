@@ -16,16 +16,16 @@ Floats = NDArray[np.floating[Any]]
 _ROWS_AT_ONCE = 16
 
 
-def find_patterns(betas: Floats, weights: Floats, joint: bool = True) -> NDArray[np.float64]:
-    """Turn the weights of a linear decoder into the activation that goes along with what it decodes.
+def find_patterns(betas: Floats, decoded: Floats, joint: bool = True) -> NDArray[np.float64]:
+    """Return the activation that goes along with what a linear decoder decodes.
 
     A weight may be large only to cancel noise of other voxels, so that it says nothing of its own voxel. With centred
     betas X and decoded values S = X W, the pattern is A = cov(X) W cov(S)⁻¹ = Xᵀ S (Sᵀ S)⁺.
 
     Parameters
     ----------
-    betas : array (trial, voxel), those that the decoder was fitted on, normalised alike
-    weights : array (voxel, target)
+    betas : array (trial, voxel), normalised as those of the fit
+    decoded : array (trial, target), what the decoder made of them, S = X W and any intercept
     joint : whether targets are taken together, as in the equation; else each by itself, Xᵀ s / sᵀ s, as where they are
         uncorrelated. Together needs many more trials than targets.
 
@@ -42,24 +42,25 @@ def find_patterns(betas: Floats, weights: Floats, joint: bool = True) -> NDArray
     ----------
     Haufe et al. (2014), NeuroImage 87:96, eq. 6 and 8.
     """
-    centred, decoded = _decode(betas, weights)
-    shared = centred.T @ decoded
+    X, S = _centre(betas, decoded)
+    shared = X.T @ S
     if joint:
-        return np.asarray(shared @ np.linalg.pinv(decoded.T @ decoded, hermitian=True), np.float64)
-    power = (decoded**2).sum(0)
+        return np.asarray(shared @ np.linalg.pinv(S.T @ S, hermitian=True), np.float64)
+    power = (S**2).sum(0)
     return np.asarray(np.divide(shared, power, out=np.zeros_like(shared), where=power > 0), np.float64)
 
 
-def find_involvement(betas: Floats, weights: Floats) -> NDArray[np.float64]:
-    """Say how closely each voxel goes along with what a linear decoder decodes.
+def find_involvement(betas: Floats, decoded: Floats) -> NDArray[np.float64]:
+    """Say how closely each voxel goes along with what is decoded.
 
     The root mean square over targets of the correlation between voxel and decoded target, each target weighted by its
-    decoded variance: the patterns of `find_patterns` one by one, without their units.
+    decoded variance: the patterns of `find_patterns` one by one, without their units. On the rows of the fit every
+    voxel goes along where there are no more rows than targets, so give held-out ones.
 
     Parameters
     ----------
-    betas : array (trial, voxel), those that the decoder was fitted on, normalised alike
-    weights : array (voxel, target)
+    betas : array (stimulus, voxel), normalised as those of the fit
+    decoded : array (stimulus, target), what decoders that had not seen these stimuli made of them
 
     Returns
     -------
@@ -70,20 +71,18 @@ def find_involvement(betas: Floats, weights: Floats) -> NDArray[np.float64]:
     BadInput
         Shapes do not fit.
     """
-    centred, decoded = _decode(betas, weights)
-    total = float((decoded**2).sum())
-    own = (centred**2).sum(0)
+    X, S = _centre(betas, decoded)
     # Σ_j |s_j|² corr(x, s_j)² / Σ_j |s_j|² = Σ_j (x·s_j)² / (|x|² Σ_j |s_j|²)
-    shared = ((centred.T @ decoded) ** 2).sum(1)
-    most = own * total
-    involved: NDArray[np.float64] = np.sqrt(np.divide(shared, most, out=np.zeros_like(own), where=most > 0))
+    most = (X**2).sum(0) * float((S**2).sum())
+    shared = ((X.T @ S) ** 2).sum(1)
+    involved: NDArray[np.float64] = np.sqrt(np.divide(shared, most, out=np.zeros_like(most), where=most > 0))
     return involved
 
 
-def find_weight_size(weights: Floats) -> NDArray[np.float64]:
-    """Return the root mean square of each voxel's weights over targets, array (voxel,) of array (voxel, target)."""
-    size: NDArray[np.float64] = np.sqrt(np.mean(np.asarray(weights, np.float64) ** 2, axis=1))
-    return size
+def draw_null(betas: Floats, decoded: Floats, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return the largest involvement of any voxel with whole stimuli permuted, array (draw,)."""
+    random = np.random.default_rng(seed)
+    return np.array([find_involvement(betas, decoded[random.permutation(len(decoded))]).max() for _ in range(draws)])
 
 
 def find_gradients(
@@ -162,12 +161,12 @@ def place(values: Floats, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     return volume
 
 
-def _decode(betas: Floats, weights: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if betas.ndim != 2 or weights.ndim != 2 or betas.shape[1] != len(weights) or len(betas) < 2:
+def _centre(betas: Floats, decoded: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if betas.ndim != 2 or decoded.ndim != 2 or len(betas) != len(decoded) or len(betas) < 2:
         raise BadInput(
-            f"betas of shape {betas.shape} and weights of shape {weights.shape}",
-            "(trial, voxel) and (voxel, target), two trials or more",
-            "Give the betas that the decoder was fitted on.",
+            f"betas of shape {betas.shape} and decoded values of shape {decoded.shape}",
+            "(trial, voxel) and (trial, target), the same two trials or more",
+            "Give what was decoded from these betas.",
         )
-    centred = betas.astype(np.float64) - betas.mean(0, dtype=np.float64)
-    return centred, centred @ weights.astype(np.float64)
+    X, S = betas.astype(np.float64), decoded.astype(np.float64)
+    return X - X.mean(0), S - S.mean(0)

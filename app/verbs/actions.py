@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from voxelight.app.actions import ROLES
+from voxelight.app.actions import NO_GRID, ROLES
 from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import DECODING_NOTICE, Wire
 from voxelight.app.schemas_exports import ActionAnswer, ActionKind, EvaluationRequest, RelevanceRequest
@@ -85,7 +85,9 @@ class Actions:
             if action.params == options:
                 return action
             raise Conflict(
-                f"another {_TITLES[kind]} of this job that is {action.status}", "one at a time", "Wait until it is done."
+                f"another {_TITLES[kind]} of this job that is {action.status}",
+                "one at a time",
+                "Wait until it is done.",
             )
         if action is None:
             action = Action(job_id=job.id, kind=kind, params=options)
@@ -105,11 +107,7 @@ def _refuse_unfit(job: Job, kind: str) -> None:
     if job.status != "done":
         raise Conflict(f"a job that is {job.status}", "one that is done", "Wait until it is, or retry what failed.")
     if kind == "relevance" and job.params["inputs"].get("mask") is None:
-        raise BadInput(
-            "betas without a grid: a .mat names no voxel's place in the head",
-            "betas as a 4-D NIfTI image with a mask",
-            "Upload betas, mask and events as NIfTI, and decode these.",
-        )
+        raise BadInput(*NO_GRID)
 
 
 def _answer(session: Session, action: Action) -> ActionAnswer:

@@ -8,10 +8,10 @@ from voxelight.models.decoders.ridge import RidgeConfig
 from voxelight.models.errors import BadInput
 from voxelight.neuro.relevance import (
     agree,
+    draw_null,
     find_gradients,
     find_involvement,
     find_patterns,
-    find_weight_size,
     place,
 )
 
@@ -29,7 +29,7 @@ def forward_model(trials=4000, voxels=30, targets=3, seed=0):
 def test_the_pattern_of_a_known_model_comes_back():
     betas, shown, pattern = forward_model()
     weights = RidgeConfig(alphas=(1e-3,)).fit(betas, shown).coefficients
-    found = find_patterns(betas, weights)
+    found = find_patterns(betas, betas @ weights)
     # What is decoded is what was shown, shrunk a little by the noise, so patterns come back up to a few per cent.
     np.testing.assert_allclose(found, pattern, atol=0.1)
     assert np.abs(found[15:]).max() < 0.1 * np.abs(found[:15]).max()
@@ -42,10 +42,9 @@ def test_a_voxel_that_only_cancels_noise_has_a_weight_and_no_pattern():
     betas = np.column_stack([signal + disturbance, disturbance])
     weights = RidgeConfig(alphas=(1e-6,)).fit(betas, signal[:, None]).coefficients
     np.testing.assert_allclose(weights[:, 0], [1, -1], atol=1e-3)
-    np.testing.assert_allclose(find_weight_size(weights), [1, 1], atol=1e-3)
     for joint in (True, False):
-        np.testing.assert_allclose(find_patterns(betas, weights, joint)[:, 0], [1, 0], atol=0.03)
-    np.testing.assert_allclose(find_involvement(betas, weights), [np.sqrt(0.5), 0], atol=0.02)
+        np.testing.assert_allclose(find_patterns(betas, betas @ weights, joint)[:, 0], [1, 0], atol=0.03)
+    np.testing.assert_allclose(find_involvement(betas, betas @ weights), [np.sqrt(0.5), 0], atol=0.02)
 
 
 def test_the_pattern_is_the_equation_written_out():
@@ -53,8 +52,8 @@ def test_the_pattern_is_the_equation_written_out():
     weights = RidgeConfig(alphas=(10.0,)).fit(betas, shown).coefficients
     decoded = betas @ weights
     expected = np.cov(betas.T) @ weights @ np.linalg.inv(np.cov(decoded.T))
-    np.testing.assert_allclose(find_patterns(betas, weights), expected, rtol=1e-8)
-    alone = find_patterns(betas, weights, joint=False)
+    np.testing.assert_allclose(find_patterns(betas, decoded), expected, rtol=1e-8)
+    alone = find_patterns(betas, decoded, joint=False)
     for target in range(3):
         slope = [np.polyfit(decoded[:, target], betas[:, voxel], 1)[0] for voxel in range(30)]
         np.testing.assert_allclose(alone[:, target], slope, rtol=1e-8)
@@ -66,12 +65,23 @@ def test_involvement_is_the_weighted_correlation_and_finds_the_voxels_that_carry
     decoded = betas @ weights
     correlations = np.corrcoef(betas.T, decoded.T)[:30, 30:]
     power = decoded.var(0)
-    found = find_involvement(betas, weights)
+    found = find_involvement(betas, betas @ weights)
     np.testing.assert_allclose(found, np.sqrt((correlations**2 * power).sum(1) / power.sum()), rtol=1e-8)
     assert 0 <= found.min() <= found.max() <= 1
     still = np.column_stack([betas, np.ones(300)])
-    assert find_involvement(still, np.vstack([weights, np.zeros((1, 3))]))[-1] == 0
-    assert not find_involvement(betas, np.zeros((30, 3))).any()
+    assert find_involvement(still, decoded)[-1] == 0
+    assert not find_involvement(betas, np.zeros((300, 3))).any()
+
+
+def test_the_largest_voxel_of_noise_stays_within_the_null_and_one_that_carries_something_leaves_it():
+    rng = np.random.default_rng(6)
+    betas, decoded = rng.normal(size=(60, 50)), rng.normal(size=(60, 4))
+    null = draw_null(betas, decoded, 199, seed=0)
+    assert find_involvement(betas, decoded).max() < np.quantile(null, 0.99)
+    betas[:, 7] += decoded.sum(1)
+    found = find_involvement(betas, decoded)
+    assert found[7] > null.max()
+    assert found.argmax() == 7
 
 
 def test_a_gradient_is_that_of_finite_differences():
@@ -116,7 +126,7 @@ def test_values_go_back_where_the_mask_has_them():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(BadInput, match="fitted on"):
+    with pytest.raises(BadInput, match="from these betas"):
         find_patterns(np.ones((4, 3)), np.ones((5, 2)))
     with pytest.raises(BadInput, match="two or more"):
         find_gradients(lambda rows: rows, np.ones((1, 3)))
