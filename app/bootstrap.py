@@ -4,21 +4,21 @@ from voxelight.app.queue import JobQueue
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.actions import Actions
-from voxelight.app.verbs.arrivals import Arrivals
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
-from voxelight.app.verbs.drops import Drops
+from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.quality import Quality
 from voxelight.app.verbs.recipes import Recipes
 from voxelight.app.verbs.results import Results
+from voxelight.app.verbs.reviews import Reviews
 from voxelight.app.verbs.scans import Scans
-from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.searches import Searches
+from voxelight.app.verbs.sheets import Sheets
 from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.database import is_current, open_engine, open_sessions, upgrade
 from voxelight.storage.stores import Stores
-from voxelight.storage.uploads import UploadFiles
 
 
 def open_services(settings: Settings) -> Services:
@@ -36,12 +36,18 @@ def open_services(settings: Settings) -> Services:
         weights=settings.weights,
         cache=settings.home / "cache",
     )
+    scans = Scans(stores, settings.upload_limit_bytes)
+    drops = Drops(scans, settings.spool, settings.upload_limit_bytes)
+    files = UploadFiles(settings.uploads)
+    arrivals = Arrivals(stores, drops, files)
     return Services(
         settings=settings,
         stores=stores,
         queue=queue,
         datasets=Datasets(stores),
-        scans=Scans(stores, settings.upload_limit_bytes),
+        scans=scans,
+        drops=drops,
+        uploads=Uploads(stores, scans, arrivals, files, settings.upload_limit_bytes),
         jobs=Jobs(stores, queue),
         recipes=Recipes(stores),
         results=Results(stores),
@@ -49,4 +55,8 @@ def open_services(settings: Settings) -> Services:
         viewer=Viewer(stores),
         corrections=Corrections(stores, settings.upload_limit_bytes),
         actions=Actions(stores, queue),
+        reviews=Reviews(stores),
+        quality=Quality(stores),
+        sheets=Sheets(stores),
+        followup=FollowUp(stores),
     )

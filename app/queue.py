@@ -16,6 +16,7 @@ ACTION_WORKFLOW = "run_action"
 APPLICATION = "voxelight"
 # Changes only when the steps of the workflow change; a job that waits is then finished by a worker of its version.
 APPLICATION_VERSION = "jobs-1"
+_FIRST = 10  # the engine takes the smallest number first, and nothing below 1
 
 
 class JobQueue:
@@ -55,6 +56,7 @@ class JobQueue:
                 "queue_name": job.queue,
                 "workflow_id": job.workflow_id,
                 "app_version": APPLICATION_VERSION,
+                "priority": _FIRST - job.priority,
             },
             str(job.id),
         )
@@ -68,6 +70,7 @@ class JobQueue:
                 "queue_name": queue,
                 "workflow_id": action.workflow_id,
                 "app_version": APPLICATION_VERSION,
+                "priority": _FIRST - action.job.priority,
             },
             str(action.id),
         )

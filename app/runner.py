@@ -1,5 +1,7 @@
 """Do the steps of a job: which items are due, do one batch, close. Knows nothing of the engine that calls it."""
 
+import socket
+import time
 import traceback
 import uuid
 from collections import OrderedDict
@@ -11,11 +13,14 @@ from sqlalchemy.orm import Session, joinedload
 
 from voxelight.app.pipelines import OpenPipeline, find_pipeline
 from voxelight.app.services import Services
+from voxelight.app.verbs.submission import say_items
+from voxelight.storage.joblog import add_event
 from voxelight.storage.queries import find_row
 from voxelight.storage.results import record_failure, record_job, record_run, release_runs
 from voxelight.storage.schema import ImagingSession, Job, Run, Scan, Subject, utc_now
 
 _KEPT_OPEN = 2
+DUE = ("pending", "running")  # what a worker left running is done again, what failed is not
 
 
 class Runner:
@@ -39,8 +44,9 @@ class Runner:
                 return []
             job.status, job.started_at = "running", job.started_at or utc_now()
             due = session.scalars(
-                select(Run.id).where(Run.job_id == job_id, Run.status != "done").order_by(Run.position)
+                select(Run.id).where(Run.job_id == job_id, Run.status.in_(DUE)).order_by(Run.position)
             ).all()
+            add_event(session, job_id, f"Taken up by {socket.gethostname()}: {say_items(len(due))} to do.")
             size = find_pipeline(job.kind).step_size
             return [[str(run_id) for run_id in due[start : start + size]] for start in range(0, len(due), size)]
 
@@ -82,8 +88,9 @@ class Runner:
         with self._stores.sessions.begin() as session:
             job = find_row(session, Job, job_id)
             if job.status != "cancelled":
-                job.status = "failed" if error or job.done < job.total else "done"
+                job.status = "failed" if error or job.failed else "done" if job.done == job.total else "cancelled"
                 job.error, job.finished_at = error, utc_now()
+                _note_end(session, job)
         self._open.pop(job_id, None)
         return job.status
 
@@ -104,6 +111,7 @@ class Runner:
     def _do(self, opened: OpenPipeline, runs: list[Run], go_on: Callable[[], None]) -> int:
         """Do runs together; where that fails, one by one, so that a bad item fails none beside it."""
         left = {run.id: run for run in runs}
+        began = time.monotonic()
         try:
             for run, outcome in opened.run_items(runs, go_on):
                 record_run(self._stores, run.id, outcome)
@@ -113,12 +121,27 @@ class Runner:
         except Exception as problem:
             if len(runs) == 1:
                 self._record(runs[0], problem)
+        finally:
+            self._note_done([run for run in runs if run.id not in left], time.monotonic() - began)
         # Outside the handler, which would keep what the failed attempt holds on the card.
         alone = left.values() if len(runs) > 1 else ()
         return len(runs) - len(left) + sum(self._do(opened, [run], go_on) for run in alone)
 
     def _record(self, run: Run, problem: Exception) -> None:
-        record_failure(self._stores, run.id, type(problem).__name__, str(problem), traceback.format_exc(limit=-20))
+        kind = type(problem).__name__
+        record_failure(self._stores, run.id, kind, str(problem), traceback.format_exc(limit=-20))
+        with self._stores.sessions.begin() as session:
+            add_event(session, run.job_id, f"{run.item_key} failed: {kind}: {problem}", run.id, "error")
+
+    def _note_done(self, runs: list[Run], seconds: float) -> None:
+        """Keep what items took: each its share of what was done together."""
+        if not runs:
+            return
+        each = seconds / len(runs)
+        with self._stores.sessions.begin() as session:
+            session.execute(update(Run).where(Run.id.in_([run.id for run in runs])).values(seconds=each))
+            for run in runs:
+                add_event(session, run.job_id, f"{run.item_key} done in {each:.1f} s.", run.id)
 
     def _go_on(self, job: Job) -> None:
         with self._stores.sessions() as session:
@@ -134,12 +157,16 @@ class Runner:
         """
         with self._stores.sessions.begin() as session:
             _refuse_cancelled(session, job)
-            due = update(Run).where(Run.id.in_(run_ids), Run.status != "done")
+            due = update(Run).where(Run.id.in_(run_ids), Run.status.in_(DUE))
             if fresh:
                 due = due.where(Run.attempts == 0)
             started = {"status": "running", "attempts": Run.attempts + 1, "started_at": utc_now(), "finished_at": None}
             claimed = session.scalars(due.values(**started).returning(Run.id)).all()
-            return list(session.scalars(_select_runs().where(Run.id.in_(claimed)).order_by(Run.position)))
+            runs = list(session.scalars(_select_runs().where(Run.id.in_(claimed)).order_by(Run.position)))
+            for run in runs:
+                again = f", start {run.attempts}" if run.attempts > 1 else ""
+                add_event(session, run.job_id, f"{run.item_key} started{again}.", run.id)
+            return runs
 
     def _find_open(self, job: Job) -> OpenPipeline:
         if job.id not in self._open:
@@ -147,6 +174,14 @@ class Runner:
             while len(self._open) > _KEPT_OPEN:
                 self._open.popitem(last=False)
         return self._open[job.id]
+
+
+def _note_end(session: Session, job: Job) -> None:
+    failed = f", {job.failed} failed" if job.failed else ""
+    level = "info" if job.status == "done" else "warning"
+    add_event(session, job.id, f"Ended: {job.done} of {say_items(job.total)} done{failed}.", level=level)
+    if job.error:
+        add_event(session, job.id, f"The end of the job failed: {job.error.partition(chr(10))[0]}", level="error")
 
 
 class _Cancelled(Exception):

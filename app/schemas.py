@@ -2,9 +2,9 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 NOTICE = "Not for clinical use."
 DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical use."
@@ -13,6 +13,12 @@ RANDOM_NOTICE = f"RANDOM WEIGHTS: these pictures mean nothing. {DECODING_NOTICE}
 Consent = Literal["none", "given", "public", "simulated"]
 JobKind = Literal["segment", "reconstruct", "decode"]
 QueueName = Literal["cpu", "gpu"]
+Priority = Annotated[int, Field(ge=-2, le=2)]
+Verdict = Literal["accept", "reject", "unsure", "none"]
+_METRIC = r"[A-Za-z0-9_.-]{1,80}(\[[^\[\]]{1,200}\])?"
+_NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)?"
+MetricText = Annotated[str, StringConstraints(pattern=rf"^{_METRIC}:{_NUMBER}\.\.{_NUMBER}$", max_length=400)]
+SortText = Annotated[str, StringConstraints(pattern=rf"^-?{_METRIC}$", max_length=300)]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
 
 
@@ -96,16 +102,61 @@ class ScanAnswer(Wire):
     created_at: datetime
 
 
+class ScanQuery(Wire):
+    """Which scans of a data set: every condition that is set must hold."""
+
+    subject: str | None = Field(None, max_length=120)
+    session: str | None = Field(None, max_length=120)
+    kind: str | None = Field(None, max_length=32)
+    name: str | None = Field(None, max_length=255, description="pattern of the file name: * any letters, ? one letter")
+
+
 class JobRequest(Wire):
-    """One recipe over many items."""
+    """One recipe over many items: the scans that are named, or those that a query finds now, or all that fit."""
 
     kind: JobKind
     recipe: str
     dataset: Label
     scans: list[uuid.UUID] = Field(default_factory=list, description="ids; empty: every scan that the recipe can take")
+    query: ScanQuery | None = Field(None, description="instead of ids: which scans of the data set")
     queue: QueueName | None = Field(None, description="empty: gpu where this machine has one, else cpu")
+    priority: Priority = Field(0, description="-2 lowest, 0 normal, 2 highest: the higher, the sooner")
     seed: int = Field(0, ge=0, lt=2**63)
     options: dict[str, Any] = Field(default_factory=dict, description="see the recipe")
+    cloned_from: uuid.UUID | None = Field(None, description="the job that this one repeats with other settings")
+
+    @model_validator(mode="after")
+    def _names_scans_one_way(self) -> Self:
+        if self.scans and self.query is not None:
+            raise ValueError("name scans by their ids or by a query, not by both")
+        return self
+
+
+class JobClone(Wire):
+    """What differs in a copy of a job; what is left out stays as it was."""
+
+    recipe: str | None = None
+    dataset: Label | None = None
+    scans: list[uuid.UUID] | None = None
+    query: ScanQuery | None = None
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    options: dict[str, Any] | None = Field(None, description="all of them, in place of those of the job")
+
+
+class JobChange(Wire):
+    """What may be changed on a job that waits."""
+
+    priority: Priority = Field(description="-2 lowest, 0 normal, 2 highest")
+
+
+class RetryRequest(Wire):
+    """Which items to run again."""
+
+    runs: list[uuid.UUID] = Field(
+        default_factory=list, description="ids of failed or cancelled items; empty: all of them"
+    )
 
 
 class MetricAnswer(Wire):
@@ -149,7 +200,10 @@ class ModelAnswer(Wire):
 
 
 class JobAnswer(Wire):
-    """A job and how far it is."""
+    """A job and how far it is.
+
+    `attempt` counts how often it went on its queue; `notes` say what was left out of it, and why.
+    """
 
     id: uuid.UUID
     kind: JobKind
@@ -161,12 +215,19 @@ class JobAnswer(Wire):
     queue: QueueName
     status: str
     attempt: int
+    priority: int
+    place: int | None = Field(description="in its queue while it waits: 1 is next")
     total: int
     done: int
     failed: int
+    seconds_left: float | None = Field(
+        description="of work, by what items of this recipe took on this queue; null: nothing to go by, or over"
+    )
     error: str
+    notes: list[str]
     seed: int
     options: dict[str, Any]
+    cloned_from: uuid.UUID | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -191,18 +252,44 @@ class RunAnswer(Wire):
     traceback: str
     started_at: datetime | None
     finished_at: datetime | None
+    seconds: float | None = Field(description="of work; the share of one where several were done together")
+    seconds_left: float | None = Field(description="of work until it is done, those before it included; null: unknown")
+
+
+class LogAnswer(Wire):
+    """One line of a job's log; hand `cursor` back for what follows it."""
+
+    at: datetime
+    level: Literal["info", "warning", "error"]
+    message: str
+    run: uuid.UUID | None
+    cursor: str
 
 
 class ResultQuery(Wire):
-    """Which results: every condition that is set must hold."""
+    """Which results, in which order: every condition that is set must hold."""
 
     dataset: str | None = None
     subject: str | None = None
+    session: str | None = None
+    scan: str | None = Field(None, max_length=255, description="name of the file, or a pattern with *")
     model: str | None = None
+    recipe: str | None = None
     kind: JobKind | None = None
     job: uuid.UUID | None = None
+    simulated: bool | None = None
     since: Moment | None = Field(None, description="finished at this time or later; UTC where no offset is given")
     until: Moment | None = Field(None, description="finished before this time")
+    verdict: Verdict | None = Field(None, description="of any reader; none: nobody has reviewed it")
+    metric: list[MetricText] = Field(
+        default_factory=list,
+        max_length=8,
+        description="name:low..high or name[label]:low..high, both ends included; either may be left out",
+    )
+    words: str | None = Field(
+        None, max_length=200, description="words in captions and names of stimuli, each by its beginning"
+    )
+    sort: SortText = Field("-time", description="time, subject, or a metric: name or name[label]; - for descending")
 
 
 class DecodedAnswer(Wire):
@@ -258,6 +345,24 @@ class RecipeAnswer(Wire):
     weights_sha256: str
     licence: str
     random_weights: bool = False
+
+
+class CostAnswer(Wire):
+    """What an item of a recipe takes, and how that is known."""
+
+    queue: QueueName
+    seconds_an_item: float | None
+    memory_gib: float | None = Field(description="of the worker, weights included; on a card: of the card")
+    source: str
+
+
+class RecipeCardAnswer(RecipeAnswer):
+    """A recipe with the card of its model, what it takes and what to mind."""
+
+    card: str = Field(description="Markdown; empty where none ships")
+    costs: list[CostAnswer]
+    warnings: list[str]
+    options: dict[str, Any] = Field(description="JSON schema of what a job can set")
 
 
 class HealthAnswer(Wire):

@@ -13,12 +13,16 @@ from voxelight.app.verbs.actions import Actions
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
 from voxelight.app.verbs.drops import Drops
+from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.quality import Quality
 from voxelight.app.verbs.recipes import Recipes
 from voxelight.app.verbs.results import Results
+from voxelight.app.verbs.reviews import Reviews
 from voxelight.app.verbs.scans import Scans
-from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.searches import Searches
+from voxelight.app.verbs.sheets import Sheets
+from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.stores import Stores, sweep
 
@@ -41,6 +45,10 @@ class Services:
     viewer: Viewer
     corrections: Corrections
     actions: Actions
+    reviews: Reviews
+    quality: Quality
+    sheets: Sheets
+    followup: FollowUp
 
     def check_health(self) -> HealthAnswer:
         """Ask the database, and say what waits."""

@@ -15,9 +15,6 @@ from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.schema import (
     Dataset,
     ImagingSession,
-    Job,
-    Model,
-    Run,
     Scan,
     Subject,
 )
@@ -54,6 +51,18 @@ def parse_cursor(text: str) -> Cursor:
         ) from None
 
 
+def refuse_limit(limit: int) -> None:
+    """Refuse a page that is empty or too long.
+
+    Raises
+    ------
+    BadInput
+        The limit is none.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadInput(f"a limit of {limit}", f"1 to {MAX_PAGE}", "Ask for smaller pages and follow next_cursor.")
+
+
 def read_page(
     session: Session,
     query: Select[R],
@@ -68,8 +77,7 @@ def read_page(
     BadInput
         The limit or the cursor is none.
     """
-    if not 1 <= limit <= MAX_PAGE:
-        raise BadInput(f"a limit of {limit}", f"1 to {MAX_PAGE}", "Ask for smaller pages and follow next_cursor.")
+    refuse_limit(limit)
     at, identity = order
     if cursor:
         place = parse_cursor(cursor)
@@ -138,37 +146,4 @@ def select_scans(
     return query.options(
         joinedload(Scan.blob),
         joinedload(Scan.imaging_session).joinedload(ImagingSession.subject).joinedload(Subject.dataset),
-    )
-
-
-def select_results(
-    dataset: str | None = None,
-    subject: str | None = None,
-    model: str | None = None,
-    kind: str | None = None,
-    job: uuid.UUID | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Select[Run]:
-    """Choose runs that gave a result; every condition that is set must hold."""
-    wanted = {
-        Dataset.name: dataset,
-        Subject.label: subject,
-        Model.name: model,
-        Job.kind: kind,
-        Job.id: job,
-    }
-    query = select(Run).join(Run.job).join(Job.dataset).join(Job.model).join(Run.subject).where(Run.status == "done")
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(column == value)
-    if since:
-        query = query.where(Run.finished_at >= since)
-    if until:
-        query = query.where(Run.finished_at < until)
-    return query.options(
-        joinedload(Run.job).joinedload(Job.dataset),
-        joinedload(Run.job).joinedload(Job.model),
-        joinedload(Run.subject),
-        joinedload(Run.scan).joinedload(Scan.imaging_session),
     )

@@ -41,11 +41,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked request: the items in order, the model, and what the worker must know beside the recipe."""
+    """A checked request: the items in order, the model, what the worker must know, and in words what was left out."""
 
     items: tuple[Item, ...]
     model: ModelFacts
     params: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class OpenPipeline(Protocol):
@@ -77,12 +78,14 @@ class Pipeline:
     plan : checks a request against what is stored; raises what a person should read
     open : loads weights and inputs for a job, on a device
     step_size : items in one durable step, a multiple of what a pipeline may do at once
+    options : what a job can set beside its recipe
     """
 
     list_recipes: Callable[[], list[RecipeAnswer]]
     plan: Callable[[Session, Stores, Dataset, JobRequest], Plan]
     open: Callable[[Stores, Job, str], OpenPipeline]
     step_size: int
+    options: type[BaseModel]
 
 
 def check_options(model: type[Options], options: dict[str, Any]) -> Options:

@@ -81,7 +81,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     options = check_options(DecodeOptions, request.options)
     profile = _find_profile(request.recipe, options)
     model = _describe_model(profile, stores.weights, options)
-    inputs = find_betas(session, dataset, request.scans, options.mask)
+    inputs, notes = find_betas(session, dataset, request, options.mask)
     betas, _ = read_betas(session, stores, inputs, dataset.simulated)
     check_trials(profile, [betas.values])
     return Plan(
@@ -91,6 +91,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
         ),
         model=model,
         params={"inputs": inputs.model_dump(mode="json")},
+        notes=notes,
     )
 
 
@@ -178,4 +179,4 @@ def _find_licence(profile: Profile) -> str:
     return ", ".join(licences)[:_LICENCE_LETTERS]
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenDecoding, step_size=_STEP)
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenDecoding, step_size=_STEP, options=DecodeOptions)

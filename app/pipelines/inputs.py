@@ -1,7 +1,6 @@
 """Find and read the files that make up one subject's betas."""
 
 import uuid
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
+from voxelight.app.pipelines.choice import choose_scans
+from voxelight.app.schemas import JobRequest
 from voxelight.models.errors import BadInput, Refused
 from voxelight.models.values import Betas, Stimuli
 from voxelight.storage.formats.betas import read_betas_mat, read_betas_nifti
 from voxelight.storage.formats.images import read_stimuli
-from voxelight.storage.queries import find_row, select_scans
+from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Dataset, Scan
 from voxelight.storage.stores import Stores
 
@@ -61,32 +62,40 @@ def ask_consent(dataset: Dataset) -> None:
         )
 
 
-def find_betas(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID], mask: uuid.UUID | None) -> BetasInput:
+def find_betas(
+    session: Session, dataset: Dataset, request: JobRequest, mask: uuid.UUID | None
+) -> tuple[BetasInput, tuple[str, ...]]:
     """Choose the files that make up the betas of a request; pictures are taken where there are any.
 
     Parameters
     ----------
     session : open session
     dataset : where they lie
-    ids : scans to choose from; empty: all of the data set
+    request : says which scans to choose from
     mask : the volume that marks the region, where there are several
+
+    Returns
+    -------
+    tuple of (BetasInput, tuple of str)
+        The files, and in words what was left out.
 
     Raises
     ------
     BadInput
         A part is missing, or there is more than one of it.
+    Refused
+        A scan that was named is held.
     """
-    scans = _choose(session, dataset, ids)
-    of = {kind: [scan for scan in scans if scan.kind == kind] for kind in _PARTS}
+    choice = choose_scans(session, dataset, request)
+    of = {kind: [scan for scan in choice.scans if scan.kind == kind] for kind in _PARTS}
     if of["betas"] and not of["series"]:
         betas = _only(of["betas"], "betas (.mat)", dataset)
-        return _gather(betas, None, None, [])
+        return _gather(betas, None, None, []), choice.notes
     betas = _only(of["series"], "betas (4-D NIfTI or .mat)", dataset)
     masks = [scan for scan in of["volume"] if mask is None or scan.id == mask]
     pictures = sorted(of["picture"], key=lambda scan: scan.name)
-    return _gather(
-        betas, _only(masks, "mask (3-D NIfTI)", dataset), _only(of["events"], "events (.tsv)", dataset), pictures
-    )
+    mask_found, events = _only(masks, "mask (3-D NIfTI)", dataset), _only(of["events"], "events (.tsv)", dataset)
+    return _gather(betas, mask_found, events, pictures), choice.notes
 
 
 def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: bool) -> tuple[Betas, Stimuli | None]:
@@ -124,16 +133,6 @@ def read_seen(session: Session, stores: Stores, inputs: BetasInput, simulated: b
     if stimuli is None:
         raise BadInput(f"no picture beside the betas of subject {inputs.subject}", "the stimuli as PNG or JPEG", _HOW)
     return betas, stimuli.select(np.array(list(dict.fromkeys(betas.stimulus_ids.tolist()))))
-
-
-def _choose(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID]) -> list[Scan]:
-    if not ids:
-        return list(session.scalars(select_scans(dataset.id)))
-    scans = [find_row(session, Scan, scan_id) for scan_id in dict.fromkeys(ids)]
-    strangers = [scan.name for scan in scans if scan.imaging_session.subject.dataset_id != dataset.id]
-    if strangers:
-        raise BadInput(f"{strangers[0]} of another data set", f"scans of data set {dataset.name}", _HOW)
-    return scans
 
 
 def _only(scans: list[Scan], what: str, dataset: Dataset) -> Scan:

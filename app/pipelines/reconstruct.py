@@ -74,7 +74,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     ask_consent(dataset)
     recipe = find_recipe(request.recipe)
     options = check_options(ReconstructOptions, request.options)
-    inputs = find_betas(session, dataset, request.scans, options.mask)
+    inputs, notes = find_betas(session, dataset, request, options.mask)
     betas, _ = read_seen(session, stores, inputs, dataset.simulated)
     return Plan(
         items=tuple(
@@ -89,6 +89,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
             licence="Apache-2.0",
         ),
         params={"inputs": inputs.model_dump(mode="json")},
+        notes=notes,
     )
 
 
@@ -226,4 +227,6 @@ def _save_report(report: "ScoreReport", by_stimulus: dict[str, dict[str, float]]
     return json.dumps(content, indent=2).encode()
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenReconstruction, step_size=4)
+PIPELINE = Pipeline(
+    list_recipes=show_recipes, plan=plan, open=OpenReconstruction, step_size=4, options=ReconstructOptions
+)

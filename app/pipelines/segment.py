@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
+from voxelight.app.pipelines.choice import Choice, choose_scans
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
 from voxelight.medseg.recipes import find_recipe, list_recipes
@@ -20,8 +21,8 @@ from voxelight.models.values import LabelMap, Provenance
 from voxelight.models.weights import WEIGHTS
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.formats.names import image_stem
-from voxelight.storage.formats.nifti import read_source_grid, read_volume, write_label_map
-from voxelight.storage.queries import find_row, select_scans
+from voxelight.storage.formats.nifti import write_label_map
+from voxelight.storage.formats.volumes import read_image
 from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score
 from voxelight.storage.schema import Dataset, Job, Run, Scan
 from voxelight.storage.stores import Stores
@@ -61,14 +62,17 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
         The recipe or a scan is not there.
     BadInput
         A scan is no volume or belongs to another data set, or there is none.
+    Refused
+        A scan that was named is held.
     """
     recipe = find_recipe(request.recipe)
     check_options(SegmentOptions, request.options)
-    scans = _choose(session, dataset, request.scans)
+    choice = _choose(session, dataset, request)
     weights = WEIGHTS[recipe.weights]
     return Plan(
         items=tuple(
-            Item(key=_name_item(scan), scan_id=scan.id, subject_id=scan.imaging_session.subject_id) for scan in scans
+            Item(key=_name_item(scan), scan_id=scan.id, subject_id=scan.imaging_session.subject_id)
+            for scan in choice.scans
         ),
         model=ModelFacts(
             name=recipe.weights,
@@ -78,28 +82,26 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
             weights_sha256=weights.sha256,
             licence=weights.licence,
         ),
+        notes=choice.notes,
     )
 
 
-def _choose(session: Session, dataset: Dataset, ids: Sequence[uuid.UUID]) -> list[Scan]:
-    if ids:
-        scans = [find_row(session, Scan, scan_id) for scan_id in dict.fromkeys(ids)]
-    else:
-        scans = list(session.scalars(select_scans(dataset.id, ("volume",)).order_by(Scan.created_at, Scan.id)))
-    for scan in scans:
-        if scan.kind != "volume" or scan.imaging_session.subject.dataset_id != dataset.id:
+def _choose(session: Session, dataset: Dataset, request: JobRequest) -> Choice:
+    choice = choose_scans(session, dataset, request, ("volume",))
+    for scan in choice.scans:
+        if scan.kind != "volume":
             raise BadInput(
-                f"{scan.name}, a {scan.kind} of data set {scan.imaging_session.subject.dataset.name}",
+                f"{scan.name}, a {scan.kind} of data set {dataset.name}",
                 f"volumes (3-D NIfTI) of data set {dataset.name}",
                 "Choose volumes only, or leave the choice empty to take all of them.",
             )
-    if not scans:
+    if not choice.scans:
         raise BadInput(
-            f"no volume in data set {dataset.name}",
+            f"no volume in data set {dataset.name}{' that is not held' if choice.notes else ''}",
             "at least one 3-D NIfTI image",
-            "Upload the images to segment first.",
+            "Look at the held images on the page Upload." if choice.notes else "Upload the images to segment first.",
         )
-    return scans
+    return choice
 
 
 def _name_item(scan: Scan) -> str:
@@ -131,7 +133,7 @@ class OpenSegmentation:
 
         stem = image_stem(run.scan.name)
         with self._stores.blobs.local_file(run.scan.blob_sha256, run.scan.name) as path:
-            volume, grid = read_volume(path), read_source_grid(path)
+            volume, grid = read_image(path)
         label_map = segment(volume, self._segmenter)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{stem}_dseg.nii.gz"
@@ -186,4 +188,4 @@ def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes
     return json.dumps(content, indent=2).encode()
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, step_size=1)
+PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, step_size=1, options=SegmentOptions)

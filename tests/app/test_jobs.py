@@ -171,8 +171,7 @@ def test_cancel_stops_a_running_job_at_its_next_step(services, crops):
         wait(services, job.id, until=lambda job: job.done >= 2)
         services.jobs.cancel(job.id)
         at_cancel = services.jobs.show(job.id).done
-        time.sleep(3)
-        after = services.jobs.show(job.id)
+        after = wait(services, job.id, until=lambda job: not services.jobs.list_runs(job.id, status="running"))
     assert after.status == "cancelled"
     assert at_cancel <= after.done <= at_cancel + 1 < 20
     statuses = Counter(run.status for run in services.jobs.list_runs(job.id))

@@ -1,0 +1,98 @@
+"""What a job can do: recipes with the card of their model, their licence and what they take."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import get_args
+
+from sqlalchemy.orm import Session
+
+from voxelight.app.costs import COSTS
+from voxelight.app.pipelines import PIPELINES, find_pipeline
+from voxelight.app.schemas import NOTICE, CostAnswer, QueueName, RecipeAnswer, RecipeCardAnswer
+from voxelight.app.verbs.progress import find_pace
+from voxelight.models.errors import NotFound, Unavailable
+from voxelight.models.weights import WEIGHTS, find_part_sha256
+from voxelight.neuro.profiles import GenerationOptions, find_profile
+from voxelight.storage.stores import Stores
+
+_DECODED = "What is decoded is an estimate of the model; data without consent and purpose are not decoded."
+
+
+class Recipes:
+    """The recipes that a job can name."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def list(self) -> Sequence[RecipeAnswer]:
+        """Return every recipe, without its card."""
+        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes()]
+
+    def show(self, name: str) -> RecipeCardAnswer:
+        """Return one recipe with the card of its model, what an item takes, and what to mind.
+
+        Raises
+        ------
+        NotFound
+            There is none of this name.
+        """
+        known = {recipe.name: recipe for recipe in self.list()}
+        if name not in known:
+            raise NotFound(f"no recipe {name!r}", f"one of {', '.join(known)}", "Correct the name.")
+        recipe = known[name]
+        with self._stores.sessions() as session:
+            costs = _find_costs(session, name)
+        return RecipeCardAnswer(
+            **recipe.model_dump(),
+            card=read_card(recipe.model),
+            costs=costs,
+            warnings=list(self._find_warnings(recipe)),
+            options=find_pipeline(recipe.kind).options.model_json_schema(),
+        )
+
+    def _find_warnings(self, recipe: RecipeAnswer) -> Sequence[str]:
+        warnings = [NOTICE]
+        if recipe.kind != "segment":
+            warnings.append(_DECODED)
+        if recipe.random_weights:
+            warnings.append("Random weights: nothing was learnt, so what comes out means nothing.")
+        if "not-verified" in recipe.licence:
+            warnings.append("The licence of a part could not be verified; docs/weights.md says which.")
+        if recipe.kind == "decode" and not recipe.random_weights:
+            warnings += self._find_missing(recipe.name)
+        return warnings
+
+    def _find_missing(self, name: str) -> Sequence[str]:
+        """Say which weights of a profile were not fetched."""
+        profile, options = find_profile(name), GenerationOptions()
+        try:
+            for part in options.parts:
+                find_part_sha256(self._stores.weights, profile.weights[part], part)
+        except Unavailable as error:
+            return [f"Its weights are not here: {error}"]
+        return []
+
+
+def read_card(model: str) -> str:
+    """Return the card of a model's weights in Markdown; empty where none ships."""
+    if model not in WEIGHTS:
+        return ""
+    card = files("voxelight.models.shipped") / WEIGHTS[model].card
+    return card.read_text("utf-8") if card.is_file() else ""
+
+
+def _find_costs(session: Session, recipe: str) -> list[CostAnswer]:
+    """Return what an item takes on each queue: as finished items here say, else as was measured elsewhere."""
+    costs = []
+    for queue in get_args(QueueName):
+        measured = {cost.queue: cost for cost in COSTS.get(recipe, ())}.get(queue)
+        memory = measured.memory_gib if measured else None
+        pace = find_pace(session, recipe, queue)
+        if pace is not None:
+            source = f"mean of {pace[1]} finished items here" + (f"; memory: {measured.how}" if measured else "")
+            costs.append(CostAnswer(queue=queue, seconds_an_item=pace[0], memory_gib=memory, source=source))
+        elif measured is not None:
+            costs.append(
+                CostAnswer(queue=queue, seconds_an_item=measured.seconds, memory_gib=memory, source=measured.how)
+            )
+    return costs
