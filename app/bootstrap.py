@@ -4,8 +4,10 @@ from voxelight.app.queue import JobQueue
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.actions import Actions
+from voxelight.app.verbs.arrivals import Arrivals
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.quality import Quality
@@ -15,10 +17,12 @@ from voxelight.app.verbs.reviews import Reviews
 from voxelight.app.verbs.scans import Scans
 from voxelight.app.verbs.searches import Searches
 from voxelight.app.verbs.sheets import Sheets
+from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.database import is_current, open_engine, open_sessions, upgrade
 from voxelight.storage.stores import Stores
+from voxelight.storage.uploads import UploadFiles
 
 
 def open_services(settings: Settings) -> Services:

@@ -14,6 +14,7 @@ Consent = Literal["none", "given", "public", "simulated"]
 JobKind = Literal["segment", "reconstruct", "decode"]
 QueueName = Literal["cpu", "gpu"]
 Priority = Annotated[int, Field(ge=-2, le=2)]
+PRIORITIES = {-2: "lowest", -1: "low", 0: "normal", 1: "high", 2: "highest"}
 Verdict = Literal["accept", "reject", "unsure", "none"]
 _METRIC = r"[A-Za-z0-9_.-]{1,80}(\[[^\[\]]{1,200}\])?"
 _NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)?"

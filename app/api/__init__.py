@@ -8,14 +8,17 @@ from fastapi.routing import APIRoute
 from voxelight.app.api import (
     artifacts,
     datasets,
+    followup,
     health,
     jobs,
     models,
     recipes,
     results,
+    reviews,
     scans,
     searches,
     static,
+    uploads,
     viewer,
 )
 from voxelight.app.api.envelope import Envelope
@@ -81,9 +84,13 @@ ROUTERS = (
     jobs.router,
     results.router,
     searches.router,
+    reviews.router,
+    followup.router,
     artifacts.router,
     models.router,
     health.router,
     static.router,
+    uploads.tus,
+    uploads.router,
     viewer.router,
 )

@@ -1,17 +1,25 @@
 """Query what came out, and take it home."""
 
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import ArtifactAnswer, ModelAnswer, Page, ResultAnswer, ResultQuery
-from voxelight.app.verbs.answers import answer_artifact, answer_model, answer_results
-from voxelight.models.errors import NotFound
-from voxelight.storage.queries import find_row, read_page, select_results
+from voxelight.app.verbs.answers import answer_artifact, answer_model
+from voxelight.app.verbs.result_answers import FIELDS, answer_results, pick_results
+from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.queries import find_row, refuse_limit
 from voxelight.storage.schema import Artifact, Model, Run
+from voxelight.storage.search import MetricRange, Order, Wanted, find_results, list_metric_names
 from voxelight.storage.stores import Stores
+from voxelight.storage.words import split_words
+
+_ALWAYS = "id"
 
 
 class Results:
@@ -21,12 +29,39 @@ class Results:
         self._stores = stores
 
     def query(self, query: ResultQuery, limit: int = 100, cursor: str | None = None) -> Page[ResultAnswer]:
-        """Return results that fit the query, newest first."""
+        """Return results that fit the query, in its order.
+
+        Raises
+        ------
+        BadInput
+            The limit or the cursor is none, or a range is empty.
+        """
         with self._stores.sessions() as session:
-            rows, following = read_page(
-                session, select_results(**query.model_dump()), (Run.finished_at, Run.id), limit, cursor
-            )
-            return Page(items=answer_results(session, rows), next_cursor=following)
+            ids, following = self._find(session, query, limit, cursor)
+            return Page(items=answer_results(session, ids), next_cursor=following)
+
+    def pick(
+        self, query: ResultQuery, fields: Sequence[str], limit: int = 100, cursor: str | None = None
+    ) -> Page[dict[str, Any]]:
+        """Return some fields of the results that fit, and read no more than these need; `id` is always among them.
+
+        Raises
+        ------
+        BadInput
+            A result has no such field, or as `query`.
+        """
+        unknown = sorted(set(fields) - FIELDS)
+        if unknown:
+            raise BadInput(f"the field {unknown[0]!r}", f"some of {', '.join(sorted(FIELDS))}", "Correct the name.")
+        with self._stores.sessions() as session:
+            ids, following = self._find(session, query, limit, cursor)
+            chosen = list(dict.fromkeys([_ALWAYS, *fields]))
+            return Page(items=pick_results(session, ids, chosen), next_cursor=following)
+
+    def list_metrics(self) -> list[str]:
+        """Return the names of all metrics that a result has."""
+        with self._stores.sessions() as session:
+            return list_metric_names(session)
 
     def walk(self, query: ResultQuery) -> Iterator[ResultAnswer]:
         """Yield every result that fits the query, page by page."""
@@ -49,7 +84,7 @@ class Results:
             run = find_row(session, Run, run_id)
             if run.status != "done":
                 raise NotFound(f"a run that is {run.status}", "one that is done", "Follow its job until it has ended.")
-            return answer_results(session, [run])[0]
+            return answer_results(session, [run_id])[0]
 
     def show_artifact(self, artifact_id: uuid.UUID) -> ArtifactAnswer:
         """Return what a file is."""
@@ -81,3 +116,53 @@ class Results:
         """Return every model that has done work here."""
         with self._stores.sessions() as session:
             return [answer_model(row) for row in session.scalars(select(Model).order_by(Model.name, Model.created_at))]
+
+    @staticmethod
+    def _find(
+        session: Session, query: ResultQuery, limit: int, cursor: str | None
+    ) -> tuple[list[uuid.UUID], str | None]:
+        refuse_limit(limit)
+        wanted = read_conditions(query)
+        return find_results(session, wanted, read_order(query.sort, wanted.metrics), limit, cursor)
+
+
+def read_conditions(query: ResultQuery) -> Wanted:
+    """Return the conditions of a query as the stores know them.
+
+    Raises
+    ------
+    BadInput
+        A range is empty, or there is no word.
+    """
+    conditions = query.model_dump(exclude={"metric", "words", "sort"})
+    words = frozenset(split_words(query.words or ""))
+    if query.words is not None and not words:
+        raise BadInput(f"the words {query.words!r}", "letters or digits", "Type a word, or leave the condition out.")
+    return Wanted(**conditions, metrics=tuple(map(_read_range, query.metric)), words=words)
+
+
+def read_order(sort: str, ranges: Sequence[MetricRange] = ()) -> Order:
+    """Return the order that a query names; a run stands by the value within the range that is asked for."""
+    name = sort.removeprefix("-")
+    descending = name != sort
+    if name in ("time", "subject"):
+        return Order(name, None, descending)
+    metric, label = _read_metric(name)
+    asked = next((each for each in ranges if (each.name, each.label) == (metric, label)), MetricRange(metric, label))
+    return Order("metric", asked, descending)
+
+
+def _read_range(text: str) -> MetricRange:
+    name, _, between = text.rpartition(":")
+    low, high = (float(end) if end else None for end in between.split("..", 1))
+    if low is not None and high is not None and low > high:
+        raise BadInput(f"the range {between}", "the smaller value first", "Exchange the two.")
+    return MetricRange(*_read_metric(name), low, high)
+
+
+def _read_metric(text: str) -> tuple[str, str | None]:
+    name, label = _METRIC.fullmatch(text).groups()  # type: ignore[union-attr]  # the schema has seen to it
+    return name, label
+
+
+_METRIC = re.compile(r"([^\[\]]+)(?:\[([^\[\]]+)\])?")

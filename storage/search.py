@@ -1,0 +1,335 @@
+"""Find results by condition and order, in about as many steps among millions as among hundreds.
+
+Where a condition holds for few runs, those are gathered by its index and put in order. Else the runs are walked in
+their order until a page is full. With n runs, of which c fit, a page of k costs about c look-ups the first way and
+k n / c the second, so that `GATHERED`, about the root of k n, is where to change over.
+"""
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, literal, not_, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+
+from voxelight.models.errors import BadInput
+from voxelight.storage.schema import (
+    Dataset,
+    ImagingSession,
+    Job,
+    Metric,
+    Model,
+    ResultWord,
+    Review,
+    Run,
+    Scan,
+    Subject,
+)
+from voxelight.storage.words import LAST_LETTER
+
+GATHERED = 5_000
+UNREVIEWED = "none"
+Owner = InstrumentedAttribute[uuid.UUID]
+
+
+@dataclass(frozen=True)
+class MetricRange:
+    """Values of a metric, both ends included; `label` None: of any label, `low` or `high` None: without that end."""
+
+    name: str
+    label: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def fits(self, table: Any = Metric) -> list[ColumnElement[bool]]:
+        """Return what holds for rows of the metric within the range."""
+        held = [table.name == self.name, table.run_id.is_not(None)]
+        if self.label is not None:
+            held.append(table.label == self.label)
+        if self.low is not None:
+            held.append(table.value >= self.low)
+        if self.high is not None:
+            held.append(table.value <= self.high)
+        return held
+
+
+@dataclass(frozen=True)
+class Order:
+    """What results are sorted by: `time`, `subject`, or the metric of that name and label."""
+
+    by: str = "time"
+    metric: MetricRange | None = None
+    descending: bool = True
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which results: every condition that is set must hold; `scan` is a name, or a pattern with `*`."""
+
+    dataset: str | None = None
+    subject: str | None = None
+    session: str | None = None
+    scan: str | None = None
+    model: str | None = None
+    recipe: str | None = None
+    kind: str | None = None
+    job: uuid.UUID | None = None
+    simulated: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    verdict: str | None = None
+    metrics: tuple[MetricRange, ...] = ()
+    words: frozenset[str] = frozenset()
+
+    @cached_property
+    def jobs(self) -> Select[uuid.UUID] | None:
+        """Jobs whose results are wanted; None: all."""
+        asked = {
+            Dataset.name: self.dataset,
+            Dataset.simulated: self.simulated,
+            Model.name: self.model,
+            Job.recipe: self.recipe,
+            Job.kind: self.kind,
+            Job.id: self.job,
+        }
+        held = [column == value for column, value in asked.items() if value is not None]
+        return select(Job.id).join(Job.dataset).join(Job.model).where(*held) if held else None
+
+    @cached_property
+    def subjects(self) -> Select[uuid.UUID] | None:
+        """Subjects that are wanted; None: all."""
+        if self.subject is None:
+            return None
+        found = select(Subject.id).where(Subject.label == self.subject)
+        return found.join(Subject.dataset).where(Dataset.name == self.dataset) if self.dataset else found
+
+    @cached_property
+    def scans(self) -> Select[uuid.UUID] | None:
+        """Scans that are wanted; None: all."""
+        if self.session is None and self.scan is None:
+            return None
+        found = select(Scan.id)
+        if self.scan is not None:
+            found = found.where(_match(Scan.name, self.scan))
+        if self.session is not None:
+            found = found.join(Scan.imaging_session).where(ImagingSession.label == self.session)
+        return found
+
+    @cached_property
+    def sources(self) -> list[Select[Any]]:
+        """Runs by one condition each, all that an index finds without looking at other runs."""
+        found: list[Select[Any]] = []
+        for owner, owners in ((Run.subject_id, self.subjects), (Run.scan_id, self.scans)):
+            if owners is not None:
+                found.append(select(Run.id.label("id")).where(owner.in_(owners)))
+        if self.since or self.until:
+            found.append(select(Run.id.label("id")).where(*self._during))
+        found += [select(Metric.run_id.label("id")).where(*metric.fits()) for metric in self.metrics]
+        if self.verdict not in (None, UNREVIEWED):
+            found.append(select(Review.run_id.label("id")).where(Review.verdict == self.verdict))
+        found += [select(ResultWord.run_id.label("id")).where(*_begins(word)) for word in self.words]
+        return found
+
+    @cached_property
+    def held(self) -> list[ColumnElement[bool]]:
+        """What holds for every run that is wanted."""
+        found: list[ColumnElement[bool]] = [Run.status == "done", *self._during]
+        owned = ((Run.job_id, self.jobs), (Run.subject_id, self.subjects), (Run.scan_id, self.scans))
+        found += [owner.in_(owners) for owner, owners in owned if owners is not None]
+        scores = [(aliased(Metric), metric) for metric in self.metrics]
+        found += [exists().where(score.run_id == Run.id, *metric.fits(score)) for score, metric in scores]
+        if self.verdict == UNREVIEWED:
+            found.append(not_(exists().where(Review.run_id == Run.id)))
+        elif self.verdict is not None:
+            found.append(exists().where(Review.run_id == Run.id, Review.verdict == self.verdict))
+        found += [exists().where(ResultWord.run_id == Run.id, *_begins(word)) for word in self.words]
+        return found
+
+    @property
+    def _during(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.since:
+            found.append(Run.finished_at >= self.since)
+        if self.until:
+            found.append(Run.finished_at < self.until)
+        return found
+
+
+def find_results(
+    session: Session, wanted: Wanted, order: Order, limit: int, cursor: str | None = None
+) -> tuple[list[uuid.UUID], str | None]:
+    """Return the ids of up to `limit` runs in their order, and the cursor for what follows.
+
+    Raises
+    ------
+    BadInput
+        The cursor is none of this order.
+    """
+    places = _Places(wanted, order, cursor)
+    rows = _find(session, wanted, places, limit + 1)
+    following = places.mark(rows[limit - 1]) if len(rows) > limit else None
+    return [row[-1] for row in rows[:limit]], following
+
+
+def list_metric_names(session: Session) -> list[str]:
+    """Return the names of all metrics, each found by one step in the index."""
+    names: list[str] = []
+    while True:
+        after = select(func.min(Metric.name)).where(Metric.name > (names[-1] if names else ""))
+        if (name := session.scalar(after)) is None:
+            return names
+        names.append(name)
+
+
+class _Places:
+    """Where a run stands in an order, by columns that end with its id, and where a page begins."""
+
+    def __init__(self, wanted: Wanted, order: Order, cursor: str | None) -> None:
+        self.order = order
+        self.columns: tuple[InstrumentedAttribute[Any], ...] = (Run.finished_at, Run.id)
+        self.query: Select[Any] = select(Run.finished_at, Run.id)
+        if order.by == "subject":
+            self.columns = (Subject.label, Subject.id, Run.finished_at, Run.id)
+            self.query = select(*self.columns).join_from(Subject, Run, Run.subject_id == Subject.id)
+            if wanted.dataset:
+                self.query = self.query.join(Subject.dataset).where(Dataset.name == wanted.dataset)
+        elif order.metric is not None:
+            self.columns = (Metric.value, Metric.run_id)
+            self.query = select(*self.columns).join_from(Metric, Run, Run.id == Metric.run_id)
+            self.query = self.query.where(*order.metric.fits(), _leads(order.metric, order.descending))
+        self._name = json.dumps([order.by, order.descending, order.metric and [order.metric.name, order.metric.label]])
+        self._start = self._parse(cursor) if cursor else None
+
+    def after_cursor(self) -> list[ColumnElement[bool]]:
+        """Return what holds for the runs that follow the page before."""
+        if self._start is None:
+            return []
+        start = [literal(value, column.type) for column, value in zip(self.columns, self._start, strict=True)]
+        here, there, first = tuple_(*self.columns), tuple_(*start), self.columns[0]
+        # The first column says it once more by itself, since an index may not cover the rest.
+        if self.order.descending:
+            return [first <= start[0], here < there]
+        return [first >= start[0], here > there]
+
+    def sort(self, columns: Sequence[Any]) -> list[ColumnElement[Any]]:
+        """Return columns with their direction."""
+        return [column.desc() if self.order.descending else column.asc() for column in columns]
+
+    def mark(self, row: Row[Any]) -> str:
+        """Return the cursor of the place after a row."""
+        values = [value if isinstance(value, str | float) else _write(value) for value in row]
+        return base64.urlsafe_b64encode(json.dumps([self._name, *values]).encode()).decode()
+
+    def _parse(self, cursor: str) -> list[Any]:
+        try:
+            name, *values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+            if name != self._name:
+                raise BadInput(
+                    "a cursor of another order", "next_cursor of an earlier page", "Start again without a cursor."
+                )
+            return [_read(value, column) for value, column in zip(values, self.columns, strict=True)]
+        except (ValueError, TypeError, OverflowError, binascii.Error):
+            raise BadInput(
+                f"the cursor {cursor[:40]!r}", "next_cursor of an earlier page", "Start again without a cursor."
+            ) from None
+
+
+def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequence[Row[Any]]:
+    source = _find_narrowest(session, wanted)
+    if source is not None:
+        return _gather(session, wanted, places, source, count)
+    if places.order.by == "time":
+        owners = ((Run.job_id, wanted.jobs), (Run.subject_id, wanted.subjects), (Run.scan_id, wanted.scans))
+        for owner, found in owners:
+            if found is not None:
+                return _merge(session, wanted, places, (owner, found), count)
+    query = places.query.where(*wanted.held, *places.after_cursor())
+    return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
+
+
+def _find_narrowest(session: Session, wanted: Wanted) -> Select[Any] | None:
+    """Return the condition that the fewest runs meet, if those are few enough to be gathered."""
+    found: dict[int, Select[Any]] = {}
+    if wanted.jobs is not None:
+        done = session.scalar(select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs)))
+        found[done or 0] = select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))
+    for source in wanted.sources:
+        size = session.scalar(select(func.count()).select_from(source.limit(GATHERED + 1).subquery()))
+        found.setdefault(size or 0, source)
+    fewest = min(found, default=GATHERED + 1)
+    return found[fewest] if fewest <= GATHERED else None
+
+
+def _gather(session: Session, wanted: Wanted, places: _Places, source: Select[Any], count: int) -> Sequence[Row[Any]]:
+    """Collect the runs of one condition, then put them in order; neither step may be taken for a walk."""
+    few = source.cte("few").prefix_with("MATERIALIZED")
+    chosen = places.query.where(Run.id.in_(select(few.c.id)), *wanted.held, *places.after_cursor())
+    ready = chosen.cte("ready").prefix_with("MATERIALIZED")
+    return session.execute(select(*ready.c).order_by(*places.sort(ready.c)).limit(count)).all()
+
+
+def _merge(
+    session: Session,
+    wanted: Wanted,
+    places: _Places,
+    owners: tuple[Owner, Select[uuid.UUID]],
+    count: int,
+) -> Sequence[Row[Any]]:
+    """Read the newest runs of the owner, a job for one, that has the newest, then of the next ones.
+
+    It ends where the page is newer than all that the remaining owners have. The owners are opened in twos, fours,
+    eights, since those of an owner may fail the other conditions.
+    """
+    column, found = owners
+    descending, after = places.order.descending, places.after_cursor()
+    edge_of = func.max if descending else func.min
+    owner = found.subquery("owner")
+    edge = select(edge_of(Run.finished_at)).where(column == owner.c.id, *after[:1]).scalar_subquery()
+    edges = select(owner.c.id, edge.label("edge")).subquery("edges")
+    query = select(edges).where(edges.c.edge.is_not(None)).order_by(*places.sort([edges.c.edge]))
+    waiting = session.execute(query).all()
+    page: list[Row[Any]] = []
+    size = 1
+    while waiting:
+        if len(page) == count and (page[-1][0] > waiting[0].edge if descending else page[-1][0] < waiting[0].edge):
+            break
+        opened, waiting, size = [row.id for row in waiting[:size]], waiting[size:], 2 * size
+        these = column == opened[0] if len(opened) == 1 else column.in_(opened)
+        rows = places.query.where(these, *wanted.held, *after).order_by(*places.sort(places.columns)).limit(count)
+        page = sorted([*page, *session.execute(rows).all()], key=tuple, reverse=descending)[:count]
+    return page
+
+
+def _leads(metric: MetricRange, descending: bool) -> ColumnElement[bool]:
+    """Whether no other value of the run, within the range, stands before this one: a run has one place."""
+    other = aliased(Metric)
+    before = other.value > Metric.value if descending else other.value < Metric.value
+    tied = and_(other.value == Metric.value, other.label < Metric.label)
+    return not_(exists().where(other.run_id == Metric.run_id, *metric.fits(other), before | tied))
+
+
+def _begins(word: str) -> list[ColumnElement[bool]]:
+    return [ResultWord.word >= word, ResultWord.word <= word + LAST_LETTER]
+
+
+def _match(column: InstrumentedAttribute[str], pattern: str) -> ColumnElement[bool]:
+    if "*" not in pattern:
+        return column == pattern
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return column.like(escaped.replace("*", "%"), escape="\\")
+
+
+def _write(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _read(value: Any, column: InstrumentedAttribute[Any]) -> Any:
+    if column is Run.finished_at:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    return column.type.python_type(value)
