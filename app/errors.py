@@ -1,6 +1,7 @@
 """The one table from an error to an answer: its HTTP status and its exit code."""
 
 from voxelight.models.errors import BadInput, Conflict, NotFound, Refused, Unavailable, VoxelightError
+from voxelight.storage.uploads import Gone, Locked, TooLarge, WrongChecksum
 
 ANSWERS: dict[type[VoxelightError], tuple[int, int]] = {
     BadInput: (422, 2),
@@ -8,6 +9,10 @@ ANSWERS: dict[type[VoxelightError], tuple[int, int]] = {
     Conflict: (409, 4),
     Refused: (403, 5),
     Unavailable: (503, 6),
+    Gone: (410, 3),
+    TooLarge: (413, 2),
+    Locked: (423, 4),
+    WrongChecksum: (460, 2),
 }
 
 

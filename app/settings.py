@@ -56,3 +56,8 @@ class Settings(BaseSettings):
     def spool(self) -> Path:
         """Folder for files on their way in or out."""
         return self.home / "spool"
+
+    @property
+    def uploads(self) -> Path:
+        """Folder for files that come in pieces, until they are whole."""
+        return self.home / "uploads"

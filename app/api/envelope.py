@@ -1,5 +1,7 @@
 """What is around every exchange: headers that each answer carries, and a limit to what is read into memory."""
 
+import re
+
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,9 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voxelight.app.schemas import NOTICE
 
 DOCUMENT_BYTES = 1 << 20
-# What goes to the disk as it comes, under the limit of the settings: a method, or the end of a path.
-_STREAMED = frozenset({"PUT"})
-_STREAMED_PATHS = ("/corrections", "/interpolation")
+# What goes to the disk as it comes, under the limit of the settings: method -> paths.
+_STREAMED = {
+    "PUT": re.compile(""),
+    "POST": re.compile(r"/(uploads|corrections|interpolation)$"),
+    "PATCH": re.compile(r"/uploads/[^/]+$"),
+}
 _HEADERS = {"X-Notice": NOTICE, "X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
 
 
@@ -46,5 +51,6 @@ class Envelope:
                     headers.setdefault(name, value)
             await send(message)
 
-        streamed = scope["method"] in _STREAMED or scope["path"].endswith(_STREAMED_PATHS)
+        paths = _STREAMED.get(scope["method"])
+        streamed = paths is not None and paths.search(scope["path"])
         await self._app(scope, receive if streamed else receive_little, send_marked)

@@ -1,0 +1,97 @@
+"""What has come whole: checked in the background, one after another, and what became of it noted with its upload."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+from sqlalchemy import update
+
+from voxelight.app.problem import describe_problem
+from voxelight.app.schemas_uploads import DropAnswer, Place, RefusedPart
+from voxelight.app.verbs.drops import Dropped, Drops
+from voxelight.models.errors import VoxelightError
+from voxelight.storage.schema import Upload
+from voxelight.storage.stores import Stores
+from voxelight.storage.uploads import Gone, Locked, UploadFiles
+
+_AT_ONCE = 2
+_log = logging.getLogger(__name__)
+
+
+class Arrivals:
+    """Uploads that are whole.
+
+    Parameters
+    ----------
+    stores : where rows are kept
+    drops : which takes in files
+    files : where the bytes of uploads lie
+    """
+
+    def __init__(self, stores: Stores, drops: Drops, files: UploadFiles) -> None:
+        self._stores = stores
+        self._drops = drops
+        self._files = files
+        self._checking: set[uuid.UUID] = set()
+        self._lock = threading.Lock()
+
+    def check_soon(self, upload: Upload) -> None:
+        """Check an upload in the background, unless that is under way."""
+        place = Place(dataset=upload.dataset.name, subject=upload.subject, session=upload.session)
+        with self._lock:
+            if upload.id in self._checking:
+                return
+            self._checking.add(upload.id)
+        self._pool.submit(self._check, upload.id, upload.name, place)
+
+    def _check(self, upload_id: uuid.UUID, name: str, place: Place) -> None:
+        try:
+            with self._files.held(upload_id):
+                self.take_in([(upload_id, name)], place)
+        except (Locked, Gone):
+            pass  # another process is at it, or was
+        except Exception as error:  # else it would be checked again and again, and nobody would know
+            _log.exception("The check of an upload ended by an error that nobody foresaw")
+            self._note([(upload_id, name)], DropAnswer(scans=[], problems=[_unforeseen(name, error)]))
+            self._files.remove(upload_id)
+        finally:
+            with self._lock:
+                self._checking.discard(upload_id)
+
+    def take_in(self, uploads: Sequence[tuple[uuid.UUID, str]], place: Place) -> None:
+        """Take in files that are whole, and note with each what became of them."""
+        files = [Dropped(self._files.path(upload_id), name) for upload_id, name in uploads]
+        self._note(uploads, self._drops.take_in(files, place))
+        for upload_id, _ in uploads:
+            self._files.remove(upload_id)
+
+    def _note(self, uploads: Sequence[tuple[uuid.UUID, str]], outcome: DropAnswer) -> None:
+        """Note what became of files; a series belongs to all that are not refused by their own name."""
+        scans = [str(scan.id) for scan in outcome.scans]
+        names = {name for _, name in uploads}
+        alone = len(uploads) == 1
+        shared = [part.model_dump() for part in outcome.problems if alone or part.name not in names]
+        own = {part.name: [part.model_dump()] for part in outcome.problems if not alone and part.name in names}
+        with self._stores.sessions.begin() as session:
+            for upload_id, name in uploads:
+                became = {"scans": [], "problems": own[name]} if name in own else {"scans": scans, "problems": shared}
+                status = "done" if became["scans"] else "refused"
+                session.execute(update(Upload).where(Upload.id == upload_id).values(status=status, **became))
+
+    def close(self) -> None:
+        """Wait for the checks that run."""
+        if "_pool" in self.__dict__:
+            self._pool.shutdown(cancel_futures=True)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="intake")
+
+
+def _unforeseen(name: str, error: Exception) -> RefusedPart:
+    found = f"an error that nobody foresaw ({type(error).__name__})"
+    problem = VoxelightError(found, "an answer", "Report it with the server's log of this minute.")
+    return RefusedPart(name=name, problem=describe_problem(problem))

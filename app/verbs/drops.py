@@ -1,0 +1,195 @@
+"""Take in what was dropped together: images, tables, pictures, loose DICOM files and archives of all these."""
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from voxelight.app.problem import describe_problem
+from voxelight.app.schemas import ScanAnswer, ScanRequest
+from voxelight.app.schemas_uploads import DropAnswer, Place, RefusedPart
+from voxelight.app.verbs.scans import Scans
+from voxelight.models.errors import BadInput, VoxelightError
+from voxelight.storage.artifacts import CHUNK_BYTES
+from voxelight.storage.formats.archives import list_members, opened_zip
+from voxelight.storage.formats.sniff import sniff
+
+SINGLE = (".nii", ".nii.gz", ".mat", ".tsv", ".png", ".jpg", ".jpeg")
+ARCHIVE = ".zip"
+_DICOM = (".dcm", ".ima", ".dicom", "")
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file on this machine, and what the person calls it."""
+
+    path: Path
+    name: str
+
+
+def stands_alone(name: str) -> bool:
+    """Whether a file is a scan by itself, by its name; others may be parts of a series."""
+    return name.lower().endswith(SINGLE)
+
+
+def refuse_name(name: str) -> None:
+    """Refuse what can't be a scan, by its name, before its bytes are sent.
+
+    Raises
+    ------
+    BadInput
+        It is neither a scan by itself, nor an archive, nor named as DICOM files are.
+    """
+    suffix = Path(name).suffix.lower()
+    if not (stands_alone(name) or suffix == ARCHIVE or suffix in _DICOM or suffix[1:].isdecimal()):
+        raise BadInput(
+            f"{name[:120]!r}, by its name no scan",
+            f"DICOM files, {ARCHIVE}, or files named {', '.join(SINGLE)}",
+            "Convert it to one of these; renaming is not enough.",
+        )
+
+
+class Drops:
+    """Files that came together.
+
+    Parameters
+    ----------
+    scans : which takes in one file or one series
+    work : folder for what is unpacked, emptied again
+    limit_bytes : of what an archive may unpack to
+    """
+
+    def __init__(self, scans: Scans, work: Path, limit_bytes: int) -> None:
+        self._scans = scans
+        self._work = work
+        self._limit_bytes = limit_bytes
+
+    def take_in(self, files: Sequence[Dropped], place: Place) -> DropAnswer:
+        """Store what is in some files: each image, table and picture as a scan, DICOM files as one scan a series.
+
+        What is refused stops nothing else.
+        """
+        outcome = _Outcome([], [])
+        loose: list[Dropped] = []
+        archives: list[Dropped] = []
+        for file in files:
+            if stands_alone(file.name):
+                outcome.add(file.name, self._take_one, file, place)
+            else:
+                (archives if file.name.lower().endswith(ARCHIVE) else loose).append(file)
+        for archive in archives:
+            outcome.add(archive.name, self._take_archive, archive, place, outcome)
+        if loose:
+            self._take_series(loose, place, outcome)
+        return DropAnswer(scans=outcome.scans, problems=outcome.problems)
+
+    def _take_one(self, file: Dropped, place: Place) -> list[ScanAnswer]:
+        return [self._scans.ingest_path(file.path, _name(file.name, place))]
+
+    def _take_archive(self, archive: Dropped, place: Place, outcome: "_Outcome") -> list[ScanAnswer]:
+        """Take in the members that stand alone one by one, and those of series together."""
+        with opened_zip(archive.path, archive.name, self._limit_bytes) as opened:
+            members = list_members(opened)
+            alone = [member for member in members if stands_alone(member.filename)]
+            for member in alone:
+                name = PurePosixPath(member.filename).name
+                with self._unpacked(opened, member) as path:
+                    outcome.add(name, self._take_one, Dropped(path, name), place)
+            others = [member for member in members if member not in alone and not _is_dicom(opened, member)]
+        if others or not members:
+            outcome.refuse(archive.name, _no_scans([PurePosixPath(other.filename).name for other in others]))
+        if len(alone) + len(others) == len(members):
+            return []
+        with self._named([archive]) as paths:
+            return self._ingest_series(paths, _name(archive.name, place), outcome)
+
+    def _take_series(self, files: Sequence[Dropped], place: Place, outcome: "_Outcome") -> None:
+        """Take in loose DICOM files; what is none is refused under its own name."""
+        slices = []
+        for file in files:
+            try:
+                _refuse_other(file)
+                slices.append(file)
+            except VoxelightError as error:
+                outcome.refuse(file.name, error)
+        if slices:
+            title = slices[0].name if len(slices) == 1 else f"{len(slices)} DICOM files"
+            with self._named(slices) as paths:
+                outcome.add(title, self._ingest_series, paths, _name(slices[0].name, place), outcome)
+
+    def _ingest_series(self, paths: list[Path], request: ScanRequest, outcome: "_Outcome") -> list[ScanAnswer]:
+        scans, problems = self._scans.ingest_series(paths, request)
+        for name, problem in problems:
+            outcome.refuse(name, problem)
+        return list(scans)
+
+    @contextmanager
+    def _unpacked(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[Path]:
+        self._work.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._work, suffix=".part") as file:
+            with archive.open(member) as source:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
+            file.flush()
+            yield Path(file.name)
+
+    @contextmanager
+    def _named(self, files: Sequence[Dropped]) -> Iterator[list[Path]]:
+        """Give files under the names that people know them by, which errors then say."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._work) as folder:
+            paths = [Path(folder, str(number), file.name) for number, file in enumerate(files)]
+            for path, file in zip(paths, files, strict=True):
+                path.parent.mkdir()
+                path.symlink_to(file.path.resolve())
+            yield paths
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    scans: list[ScanAnswer]
+    problems: list[RefusedPart]
+
+    def add(self, name: str, verb: object, *args: object) -> None:
+        """Note what a verb gives, or why it refuses."""
+        assert callable(verb)
+        try:
+            self.scans.extend(verb(*args))
+        except VoxelightError as error:
+            self.refuse(name, error)
+
+    def refuse(self, name: str, error: VoxelightError) -> None:
+        self.problems.append(RefusedPart(name=name, problem=describe_problem(error)))
+
+
+def _name(name: str, place: Place) -> ScanRequest:
+    return ScanRequest(name=name, dataset=place.dataset, subject=place.subject, session=place.session)
+
+
+def _is_dicom(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    with archive.open(member) as file:
+        head = file.read(132)
+    return head[128:] == b"DICM" or PurePosixPath(member.filename).suffix.lower() in _DICOM
+
+
+def _no_scans(names: Sequence[str]) -> BadInput:
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return BadInput(
+        f"{len(names)} files that are no scans ({listed})" if names else "an archive without a file",
+        f"DICOM files, or files named {', '.join(SINGLE)}",
+        "Nothing of them is kept; convert what you need.",
+    )
+
+
+def _refuse_other(file: Dropped) -> None:
+    """Refuse what is no DICOM file, in the words of the intake, which knows what to do with each kind."""
+    from voxelight.storage.formats.intake import inspect
+
+    kind = sniff(file.path)
+    old = kind == "unknown" and Path(file.name).suffix.lower() in _DICOM  # written before there was a preamble
+    if kind != "dicom" and not old:
+        inspect(file.path, file.name)
+        raise BadInput(f"{file.name}, which is no scan", f"a file named {', '.join(SINGLE)}", "Rename or convert it.")
