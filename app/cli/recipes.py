@@ -6,7 +6,6 @@ import click
 
 from voxelight.app.cli.shell import Group, Shell
 from voxelight.app.schemas import JobKind
-from voxelight.models.errors import NotFound
 
 
 @click.group(cls=Group)
@@ -21,7 +20,7 @@ def list_recipes(shell: Shell, kind: str | None) -> None:
     """List the recipes that a job can name."""
     from voxelight.app.cli.tables import show_recipes
 
-    found = [row for row in shell.services.jobs.list_recipes() if kind in (None, row.kind)]
+    found = [row for row in shell.services.recipes.list() if kind in (None, row.kind)]
     shell.answer(found, show_recipes(found))
 
 
@@ -29,10 +28,12 @@ def list_recipes(shell: Shell, kind: str | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def show(shell: Shell, name: str) -> None:
-    """Show one recipe."""
-    from voxelight.app.cli.tables import make_card
+    """Show one recipe with the card of its model and what an item takes."""
+    from rich.markdown import Markdown
 
-    known = {row.name: row for row in shell.services.jobs.list_recipes()}
-    if name not in known:
-        raise NotFound(f"no recipe {name!r}", f"one of {', '.join(known)}", "Correct the name.")
-    shell.answer(known[name], make_card(dict(known[name])))
+    from voxelight.app.cli.tables import make_card, show_costs
+
+    recipe = shell.services.recipes.show(name)
+    facts = recipe.model_dump(exclude={"card", "costs", "options", "warnings"})
+    card = [Markdown(recipe.card)] if recipe.card else []
+    shell.answer(recipe, make_card(facts | {"mind": " ".join(recipe.warnings)}), show_costs(recipe.costs), *card)

@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from voxelight.app.schemas import (
+    PRIORITIES,
+    CostAnswer,
     DatasetAnswer,
     DecodedAnswer,
     JobAnswer,
@@ -68,10 +70,10 @@ def show_scans(answers: Sequence[ScanAnswer]) -> Table | Text:
 def show_jobs(answers: Sequence[JobAnswer]) -> Table | Text:
     """List jobs."""
     return make_table(
-        ("job", "recipe", "data set", "queue", "status", "done", "failed", "of", "created"),
+        ("job", "recipe", "data set", "queue", "status", "place", "done", "failed", "of", "created"),
         (
-            (a.id, a.recipe, _mark(a.dataset, a.simulated), a.queue, _status(a.status), a.done, a.failed, a.total,
-             a.created_at)
+            (a.id, a.recipe, _mark(a.dataset, a.simulated), a.queue, _status(a.status), a.place, a.done, a.failed,
+             a.total, a.created_at)
             for a in answers
         ),
     )  # fmt: skip
@@ -88,7 +90,12 @@ def show_job(answer: JobAnswer) -> list[Table | Text]:
         "queue": answer.queue,
         "status": _status(answer.status),
         "items": f"{answer.done} done, {answer.failed} failed, {answer.total} in all",
+        "place": answer.place,
+        "time left": "" if answer.seconds_left is None else f"about {answer.seconds_left:.0f} s of work",
+        "priority": PRIORITIES[answer.priority] if answer.priority else "",
         "attempt": answer.attempt,
+        "copy of": answer.cloned_from,
+        "left out": " ".join(answer.notes),
         "seed": answer.seed,
         "options": answer.options,
         "created": answer.created_at,
@@ -108,9 +115,13 @@ def show_job(answer: JobAnswer) -> list[Table | Text]:
 def show_runs(answers: Sequence[RunAnswer]) -> Table | Text:
     """List the items of a job."""
     return make_table(
-        ("run", "item", "status", "attempts", "error"),
-        ((a.id, a.item, _status(a.status), a.attempts, a.error_message) for a in answers),
-    )
+        ("run", "item", "status", "attempts", "seconds", "error"),
+        (
+            (a.id, a.item, _status(a.status), a.attempts, "" if a.seconds is None else f"{a.seconds:.1f}",
+             a.error_message)
+            for a in answers
+        ),
+    )  # fmt: skip
 
 
 def show_metrics(answers: Sequence[MetricAnswer], title: str = "") -> Table | Text:
@@ -195,6 +206,23 @@ def show_models(answers: Sequence[ModelAnswer]) -> Table | Text:
 def show_recipes(answers: Sequence[RecipeAnswer]) -> Table | Text:
     """List recipes."""
     return make_table(("recipe", "kind", "title", "model"), ((a.name, a.kind, a.title, a.model) for a in answers))
+
+
+def show_costs(answers: Sequence[CostAnswer]) -> Table | Text:
+    """List what an item of a recipe takes."""
+    return make_table(
+        ("queue", "seconds an item", "memory", "how that is known"),
+        (
+            (
+                a.queue,
+                _number(a.seconds_an_item),
+                "" if a.memory_gib is None else f"{a.memory_gib:.1f} GiB",
+                a.source,
+            )
+            for a in answers
+        ),
+        "" if answers else "time and memory",
+    )
 
 
 def _say_weights(answer: ModelAnswer) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, joinedload
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import (
+    PRIORITIES,
     JobAnswer,
     JobChange,
     JobClone,
@@ -29,7 +30,6 @@ from voxelight.storage.results import count_runs
 from voxelight.storage.schema import Job, Run, utc_now
 from voxelight.storage.stores import Stores
 
-PRIORITIES = {-2: "lowest", -1: "low", 0: "normal", 1: "high", 2: "highest"}
 _ENDED = ("done", "failed", "cancelled")
 
 
