@@ -21,7 +21,7 @@ COMMANDS = {
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
-    "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel and repeat jobs."),
+    "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel, repeat and copy jobs."),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
