@@ -18,9 +18,11 @@ from voxelight.app.verbs.scans import Scans
 from voxelight.app.verbs.searches import Searches
 from voxelight.app.verbs.sheets import Sheets
 from voxelight.app.verbs.uploads import Uploads
+from voxelight.app.verbs.vectors import Vectors
 from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.database import is_current, open_engine, open_sessions, upgrade
+from voxelight.storage.identity import IdentityKey
 from voxelight.storage.stores import Stores
 from voxelight.storage.uploads import UploadFiles
 
@@ -40,7 +42,8 @@ def open_services(settings: Settings) -> Services:
         weights=settings.weights,
         cache=settings.home / "cache",
     )
-    scans = Scans(stores, settings.upload_limit_bytes)
+    key = IdentityKey(settings.home / "identity.key")
+    scans = Scans(stores, settings.upload_limit_bytes, key)
     drops = Drops(scans, settings.spool, settings.upload_limit_bytes)
     files = UploadFiles(settings.uploads)
     arrivals = Arrivals(stores, drops, files)
@@ -63,4 +66,5 @@ def open_services(settings: Settings) -> Services:
         quality=Quality(stores),
         sheets=Sheets(stores),
         followup=FollowUp(stores),
+        vectors=Vectors(stores, settings.home / "vectors"),
     )

@@ -23,6 +23,7 @@ from voxelight.app.verbs.scans import Scans
 from voxelight.app.verbs.searches import Searches
 from voxelight.app.verbs.sheets import Sheets
 from voxelight.app.verbs.uploads import Uploads
+from voxelight.app.verbs.vectors import Vectors
 from voxelight.app.verbs.viewer import Viewer
 from voxelight.storage.stores import Stores, sweep
 
@@ -49,6 +50,7 @@ class Services:
     quality: Quality
     sheets: Sheets
     followup: FollowUp
+    vectors: Vectors
 
     def check_health(self) -> HealthAnswer:
         """Ask the database, and say what waits."""
@@ -69,6 +71,7 @@ class Services:
     def close(self) -> None:
         """Give back every connection."""
         self.uploads.close()
+        self.vectors.close()
         self.queue.close()
         self.stores.engine.dispose()
 

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, column, literal_column, select, table, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    bindparam,
+    column,
+    literal_column,
+    select,
+    table,
+    text,
+)
 
 from voxelight.models.errors import Unavailable
 from voxelight.storage.nearest import Ids
@@ -103,9 +114,11 @@ class HalfvecIndex:
                 "Search exactly, or build it: voxelight search graph",
             )
         # Written out, for the planner to see the very expression that is indexed.
-        nearness = literal_column(f"(value::halfvec({int(space.dim)}) <#> CAST(:query AS halfvec({int(space.dim)})))")
+        nearness: ColumnElement[float] = literal_column(
+            f"(value::halfvec({int(space.dim)}) <#> CAST(:query AS halfvec({int(space.dim)})))"
+        )
         chosen = (
-            select(column("id"), nearness.label("distance"))
+            select(literal_column("id", BigInteger), nearness.label("distance"))
             .select_from(table("embedding_halfvec"))
             .where(text(f"space_id = {int(space.id)}"))
             .order_by(text("distance"))

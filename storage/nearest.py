@@ -70,7 +70,8 @@ class Part:
         options = None
         if chosen is not None:
             bits = np.packbits(chosen, bitorder="little")
-            options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(chosen), faiss.swig_ptr(bits)))
+            parameters: Any = faiss.SearchParameters
+            options = parameters(sel=faiss.IDSelectorBitmap(len(chosen), faiss.swig_ptr(bits)))
         scores, rows = self.codes.search(asked[np.newaxis], min(length, len(self.ids)), params=options)
         found = rows[0] >= 0
         return rows[0][found], scores[0][found]

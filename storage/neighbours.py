@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, joinedload
@@ -20,6 +21,8 @@ from voxelight.storage.schema import (
     Segmentation,
     Subject,
 )
+
+R = TypeVar("R", Run, Scan, Artifact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +120,14 @@ def find_without(session: Session) -> tuple[Sequence[uuid.UUID], Sequence[uuid.U
     return session.scalars(runs).all(), session.scalars(scans).all()
 
 
-def _by_id(session: Session, query: Select[tuple[Run]] | Select[tuple[Scan]] | Select[tuple[Artifact]]) -> dict:
+def _by_id(session: Session, query: Select[R]) -> dict[uuid.UUID, R]:
     return {row.id: row for row in session.scalars(query)}
 
 
-def _select_scans() -> Select[tuple[Scan]]:
+def _select_scans() -> Select[Scan]:
     tree = joinedload(Scan.imaging_session).joinedload(ImagingSession.subject).joinedload(Subject.dataset)
     return select(Scan).options(tree)
 
 
-def _select_runs() -> Select[tuple[Run]]:
+def _select_runs() -> Select[Run]:
     return select(Run).options(joinedload(Run.job).joinedload(Job.dataset), joinedload(Run.job).joinedload(Job.model))
