@@ -19,6 +19,7 @@ from voxelight.app.api import (
     searches,
     static,
     uploads,
+    vectors,
     viewer,
 )
 from voxelight.app.api.envelope import Envelope
@@ -88,6 +89,7 @@ ROUTERS = (
     followup.router,
     artifacts.router,
     models.router,
+    vectors.router,
     health.router,
     static.router,
     uploads.tus,

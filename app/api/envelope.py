@@ -12,7 +12,7 @@ DOCUMENT_BYTES = 1 << 20
 # What goes to the disk as it comes, under the limit of the settings: method -> paths.
 _STREAMED = {
     "PUT": re.compile(""),
-    "POST": re.compile(r"/(uploads|corrections|interpolation)$"),
+    "POST": re.compile(r"/(uploads|corrections|interpolation|near/picture)$"),
     "PATCH": re.compile(r"/uploads/[^/]+$"),
 }
 _HEADERS = {"X-Notice": NOTICE, "X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}

@@ -23,6 +23,7 @@ COMMANDS = {
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
     "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel, repeat and copy jobs."),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
+    "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
