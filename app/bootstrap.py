@@ -8,6 +8,7 @@ from voxelight.app.verbs.arrivals import Arrivals
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
 from voxelight.app.verbs.drops import Drops
+from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.quality import Quality
@@ -62,6 +63,7 @@ def open_services(settings: Settings) -> Services:
         viewer=Viewer(stores),
         corrections=Corrections(stores, settings.upload_limit_bytes),
         actions=Actions(stores, queue),
+        exports=Exports(stores, Results(stores), Jobs(stores, queue)),
         reviews=Reviews(stores),
         quality=Quality(stores),
         sheets=Sheets(stores),

@@ -1,8 +1,6 @@
 """The verbs that every door speaks, in one place."""
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import text
 
@@ -13,6 +11,7 @@ from voxelight.app.verbs.actions import Actions
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
 from voxelight.app.verbs.drops import Drops
+from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.quality import Quality
@@ -25,7 +24,10 @@ from voxelight.app.verbs.sheets import Sheets
 from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.vectors import Vectors
 from voxelight.app.verbs.viewer import Viewer
+from voxelight.app.version import find_version
 from voxelight.storage.stores import Stores, sweep
+
+__all__ = ["Services", "find_version"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Services:
     viewer: Viewer
     corrections: Corrections
     actions: Actions
+    exports: Exports
     reviews: Reviews
     quality: Quality
     sheets: Sheets
@@ -74,12 +77,3 @@ class Services:
         self.vectors.close()
         self.queue.close()
         self.stores.engine.dispose()
-
-
-@cache
-def find_version() -> str:
-    """Return the version of this software."""
-    try:
-        return version("voxelight")
-    except PackageNotFoundError:
-        return "unknown"

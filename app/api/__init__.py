@@ -6,8 +6,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from voxelight.app.api import (
+    actions,
     artifacts,
     datasets,
+    exports,
     followup,
     health,
     jobs,
@@ -95,4 +97,6 @@ ROUTERS = (
     uploads.tus,
     uploads.router,
     viewer.router,
+    actions.router,
+    exports.router,
 )

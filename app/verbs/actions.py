@@ -1,6 +1,7 @@
 """Ask something of a finished job besides: an evaluation, or where its decoder looks. The worker does it."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -10,11 +11,11 @@ from sqlalchemy.orm import Session
 from voxelight.app.actions import NO_GRID, ROLES
 from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import DECODING_NOTICE, Wire
-from voxelight.app.schemas_exports import ActionAnswer, ActionKind, EvaluationRequest, RelevanceRequest
+from voxelight.app.schemas_exports import ActionAnswer, ActionKind, ControlAnswer, EvaluationRequest, RelevanceRequest
 from voxelight.app.verbs.answers import answer_artifact
 from voxelight.models.errors import BadInput, Conflict, NotFound
 from voxelight.storage.queries import find_row
-from voxelight.storage.schema import Action, Artifact, Job, utc_now
+from voxelight.storage.schema import Action, Artifact, Job, Run, utc_now
 from voxelight.storage.stores import Stores
 
 ACTIVE = ("queued", "running")
@@ -69,6 +70,40 @@ class Actions:
             action = session.scalar(select(Action).where(Action.job_id == job_id, Action.kind == kind))
             return None if action is None else _answer(session, action)
 
+    def show_controls(self, run_id: uuid.UUID) -> ControlAnswer:
+        """Return what the same decoder and generator made of the next item of the job, the first after the last.
+
+        Raises
+        ------
+        NotFound
+            There is no such run.
+        """
+        return self.find_controls([run_id])[run_id]
+
+    def find_controls(self, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ControlAnswer]:
+        """Return the controls of several results, with two questions for each job."""
+        with self._stores.sessions() as session:
+            runs = [find_row(session, Run, run_id) for run_id in dict.fromkeys(run_ids)]
+            partners: dict[uuid.UUID, Run] = {}
+            for job_id in {run.job_id for run in runs}:
+                partners |= _pair(session, job_id)
+            wanted = [partners[run.id].id for run in runs if run.id in partners]
+            files: dict[uuid.UUID, list[Artifact]] = {}
+            query = select(Artifact).where(Artifact.run_id.in_(wanted), Artifact.role == "reconstruction")
+            for file in session.scalars(query.order_by(Artifact.name)):
+                files.setdefault(file.run_id, []).append(file)  # type: ignore[arg-type]  # it belongs to a run
+            return {
+                run.id: ControlAnswer(
+                    result=run.id,
+                    shuffled_item=partners[run.id].item_key if run.id in partners else "",
+                    shuffled=[answer_artifact(file) for file in files.get(partners[run.id].id, [])]
+                    if run.id in partners
+                    else [],
+                    notice=DECODING_NOTICE,
+                )
+                for run in runs
+            }
+
     def _start(self, job_id: uuid.UUID, kind: ActionKind, request: Wire) -> ActionAnswer:
         try:
             with self._stores.sessions.begin() as session:
@@ -108,6 +143,13 @@ def _refuse_unfit(job: Job, kind: str) -> None:
         raise Conflict(f"a job that is {job.status}", "one that is done", "Wait until it is, or retry what failed.")
     if kind == "relevance" and job.params["inputs"].get("mask") is None:
         raise BadInput(*NO_GRID)
+
+
+def _pair(session: Session, job_id: uuid.UUID) -> dict[uuid.UUID, Run]:
+    """Give each decoded item of a job the next one, so that none is its own control."""
+    done = select(Run).join(Job, Job.id == Run.job_id).where(Run.job_id == job_id, Run.status == "done")
+    runs = list(session.scalars(done.where(Job.kind.in_(_DECODING)).order_by(Run.position)))
+    return {} if len(runs) < 2 else {run.id: runs[(n + 1) % len(runs)] for n, run in enumerate(runs)}
 
 
 def _answer(session: Session, action: Action) -> ActionAnswer:

@@ -1,0 +1,199 @@
+"""A report to hand on: what was done, its scores with intervals, pictures, provenance and whom to cite."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from PIL import Image
+
+from voxelight.app.exports.citations import describe_licence, list_citations
+from voxelight.app.exports.entries import Contents, Entry, Member, path_part, short
+from voxelight.app.schemas import DECODING_NOTICE, NOTICE, ArtifactAnswer, JobAnswer, MetricAnswer
+from voxelight.app.version import find_version
+
+MOST_ITEMS = 60  # with pictures; the tables of an export hold the others
+_SIDE, _WIDE = 240, 1100  # pixels
+_MOST_PICTURES = 8
+_ROLES = ("overlay", "stimulus", "reconstruction", "retrieved")
+_EVALUATED = ("evaluation", "evaluation_data", "evaluation_table")
+SIMULATED = "SIMULATED: made by a model, nobody was scanned."
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture: PNG, what it shows, and its size in pixels."""
+
+    content: bytes
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class ItemPart:
+    """One result in a report."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+    lines: tuple[str, ...]
+    scores: tuple[tuple[str, ...], ...]
+
+
+@dataclass(eq=False)
+class JobPart:
+    """One job in a report, as far as it is exported."""
+
+    title: str
+    marks: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    scores: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    sheets: tuple[Picture, ...]
+    items: list[ItemPart] = field(default_factory=list)
+    left_out: int = 0
+
+
+@dataclass(eq=False)
+class Report:
+    """All that both forms of a report show."""
+
+    title: str = "Results"
+    made: str = ""
+    notices: tuple[str, ...] = (NOTICE,)
+    jobs: list[JobPart] = field(default_factory=list)
+    citations: dict[str, None] = field(default_factory=dict)
+    licences: dict[str, None] = field(default_factory=dict)
+    results: int = 0
+
+
+SCORE_HEAD = ("Score", "Value", "95 % interval", "Null or chance", "p", "n")
+
+
+class ReportBuilder:
+    """Puts a report together while results go by; it holds `MOST_ITEMS` of them with pictures."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._parts: dict[str, JobPart] = {}
+        self._shown = 0
+        self.report = Report(made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by Voxelight {find_version()}")
+
+    def add_job(self, job: JobAnswer) -> None:
+        """Begin a job; its results follow."""
+        marks = ((SIMULATED,) if job.simulated else ()) + ((job.notice,) if job.random_weights else ())
+        files = [file for file in job.artifacts if file.role in ("contact_sheet", "relevance")]
+        part = JobPart(
+            title=f"{job.recipe} on {job.dataset}",
+            marks=marks,
+            facts=_describe(job),
+            scores=tuple(map(_say_metric, job.metrics)),
+            notes=self._read_notes(job),
+            sheets=tuple(self._shrink(file, _say(file.role), _WIDE) for file in files),
+        )
+        self._parts[str(job.id)] = part
+        self.report.jobs.append(part)
+        if job.kind != "segment":
+            self.report.notices = tuple(dict.fromkeys((*self.report.notices, DECODING_NOTICE)))
+
+    def add(self, entry: Entry) -> None:
+        """Add a result to its job."""
+        result, part = entry.result, self._parts[str(entry.result.job)]
+        self.report.results += 1
+        self.report.citations |= dict.fromkeys(list_citations(entry))
+        self.report.licences |= dict.fromkeys(describe_licence(entry))
+        if self._shown >= MOST_ITEMS:
+            part.left_out += 1
+            return
+        self._shown += 1
+        lines = [f"Subject {result.subject}, session {result.session}, scan {result.scan}"]
+        lines += [f"Caption, seed {each.seed}: {each.caption}" for each in result.decoded if each.caption]
+        lines += [f"Corrected by {each.author}: {each.note}" for each in entry.corrections]
+        lines.append(f"Result {result.id} · weights {result.weights_sha256[:12] or 'fitted'}")
+        part.items.append(
+            ItemPart(result.item, tuple(self._show(entry)), tuple(lines), tuple(map(_say_metric, result.metrics)))
+        )
+
+    def _show(self, entry: Entry) -> Iterator[Picture]:
+        files = [(role, file) for role in _ROLES for file in entry.find(role)]
+        counted: dict[str, int] = {}
+        for role, file in files[:_MOST_PICTURES]:
+            counted[role] = counted.get(role, 0) + 1
+            side = _WIDE // 2 if role == "overlay" else _SIDE
+            yield self._shrink(file, f"{_say(role)} {counted[role]}", side)
+
+    def _shrink(self, file: ArtifactAnswer, alt: str, side: int) -> Picture:
+        image = Image.open(io.BytesIO(self._contents.read(file))).convert("RGB")
+        image.thumbnail((side, side * 3))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
+        return Picture(buffer.getvalue(), alt, image.width, image.height)
+
+    def _read_notes(self, job: JobAnswer) -> tuple[str, ...]:
+        notes: list[str] = []
+        for file in job.artifacts:
+            if file.role in ("scores", "relevance_facts"):
+                notes += json.loads(self._contents.read(file)).get("notes", [])
+        return tuple(notes)
+
+
+class ReportFormat:
+    """The report as HTML and PDF, and the evaluations of the jobs in it."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._builder = ReportBuilder(contents)
+
+    def add(self, entry: Entry) -> Iterator[Member]:
+        """Note a result."""
+        self._builder.add(entry)
+        yield from ()
+
+    def add_job(self, job: JobAnswer) -> Iterator[Member]:
+        """Note a job, and give its evaluation."""
+        self._builder.add_job(job)
+        for file in job.artifacts:
+            if file.role in _EVALUATED:
+                folder = f"report/evaluation-{path_part(job.recipe)}-{short(job.id)}"
+                yield Member(f"{folder}/{path_part(file.name)}", self._contents.stream(file))
+
+    def finish(self) -> Iterator[Member]:
+        """Give both forms."""
+        from voxelight.app.exports.html import write_html
+        from voxelight.app.exports.pdf import write_pdf
+
+        yield Member("report/report.html", [write_html(self._builder.report).encode()])
+        yield Member("report/report.pdf", [write_pdf(self._builder.report)])
+
+
+def _describe(job: JobAnswer) -> tuple[tuple[str, str], ...]:
+    facts = {
+        "Job": str(job.id),
+        "Recipe": job.recipe,
+        "Model": job.model,
+        "Data set": job.dataset,
+        "Items": f"{job.done} of {job.total} done, {job.failed} failed",
+        "Seed": str(job.seed),
+        "Options": json.dumps(job.options) if job.options else "none",
+        "Finished": f"{job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else "not yet",
+    }
+    return tuple(facts.items())
+
+
+def _say_metric(metric: MetricAnswer) -> tuple[str, ...]:
+    detail = metric.detail
+    null = detail.get("null_mean", detail.get("chance", detail.get("controls", {}).get("null")))
+    name = _say(metric.name.replace(".", ", baseline ")) + (f", {metric.label}" if metric.label else "")
+    interval = "–" if metric.low is None or metric.high is None else f"{_number(metric.low)} to {_number(metric.high)}"
+    value = f"{_number(metric.value)} {metric.unit}".strip()
+    return name, value, interval, _number(null), _number(detail.get("p")), str(detail.get("n", "–"))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 0.001 else f"{value:.3f}"
+
+
+def _say(key: str) -> str:
+    words = key.replace("_", " ")
+    return words[:1].upper() + words[1:]
