@@ -48,6 +48,9 @@ class DatasetRequest(Wire):
     licence: str = Field("", max_length=200)
     source: str = Field("", max_length=2000, description="where the data come from, with their citation")
     simulated: bool = Field(False, description="made by a model, not measured")
+    keeps_headers: bool = Field(
+        False, description="clinical and local: headers keep who was scanned, and nothing of it can be exported"
+    )
 
 
 class DatasetChange(Wire):
@@ -69,6 +72,7 @@ class DatasetAnswer(Wire):
     licence: str
     source: str
     simulated: bool
+    keeps_headers: bool
     subjects: int
     scans: int
     created_at: datetime
@@ -96,8 +100,9 @@ class ScanAnswer(Wire):
     geometry: dict[str, Any]
     facts: dict[str, Any]
     warnings: list[Any]
-    deid_status: str
-    sha256: str
+    deid_status: str = Field(description="clean, cleaned, kept (clinical and local) or held")
+    held: str = Field(description="why a person must look at it before any job may take it; else empty")
+    sha256: str = Field(description="of what is stored; facts hold `source_sha256` where the upload was another")
     thumbnail_sha256: str | None
     size: int
     created_at: datetime
@@ -110,6 +115,17 @@ class ScanQuery(Wire):
     session: str | None = Field(None, max_length=120)
     kind: str | None = Field(None, max_length=32)
     name: str | None = Field(None, max_length=255, description="pattern of the file name: * any letters, ? one letter")
+
+
+class ScanChoice(Wire):
+    """A scan that a recipe can take; `held` says why it waits for a person, and is left out until then."""
+
+    id: uuid.UUID
+    name: str
+    kind: str
+    subject: str
+    session: str
+    held: str
 
 
 class JobRequest(Wire):
@@ -364,6 +380,7 @@ class RecipeCardAnswer(RecipeAnswer):
     costs: list[CostAnswer]
     warnings: list[str]
     options: dict[str, Any] = Field(description="JSON schema of what a job can set")
+    takes: list[str] = Field(description="kinds of scans that it reads")
 
 
 class HealthAnswer(Wire):

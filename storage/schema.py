@@ -112,14 +112,13 @@ class Dataset(_Row, Base):
 
 
 class Subject(_Row, Base):
-    """One person of a data set, by label only; every date in that person's headers is shifted by as many days."""
+    """One person of a data set, by label only."""
 
     __tablename__ = "subject"
     __table_args__ = (UniqueConstraint("dataset_id", "label"), Index(None, "label", "id"))
 
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(String(120))
-    date_shift_days: Mapped[int | None]
     dataset: Mapped[Dataset] = relationship()
 
 

@@ -13,7 +13,7 @@ from voxelight.models.errors import BadInput, VoxelightError
 if TYPE_CHECKING:
     from voxelight.app.services import Services
 
-VOLUMES = (".nii", ".nii.gz")
+VOLUMES = (".nii", ".nii.gz", ".dcm.zip")
 SUFFIXES = (*VOLUMES, ".mat", ".tsv", ".png", ".jpg", ".jpeg")
 CONSENTS = ("none", "given", "public", "simulated")
 _PAGE = 500
@@ -60,16 +60,18 @@ def keep_once(services: "Services", paths: Sequence[Path], request: ScanRequest)
     request : data set, subject and session; the name is that of each file
     """
     from voxelight.storage.artifacts import hash_file
+    from voxelight.storage.formats.names import find_stored_name
 
     there: dict[tuple[str, str], ScanAnswer] = {}
     cursor = None
     while True:
         page = services.scans.list(request.dataset, request.subject, cursor=cursor, limit=_PAGE)
-        there |= {(scan.name, scan.sha256): scan for scan in page.items}
+        # What was cleaned on its way in is known by the hash that it came with.
+        there |= {(scan.name, str(scan.facts.get("source_sha256", scan.sha256))): scan for scan in page.items}
         if (cursor := page.next_cursor) is None:
             break
     return [
-        there.get((path.name, hash_file(path)))
+        there.get((find_stored_name(path.name), hash_file(path)))
         or services.scans.ingest_path(path, request.model_copy(update={"name": path.name}))
         for path in paths
     ]

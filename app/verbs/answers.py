@@ -37,6 +37,7 @@ def answer_scan(scan: Scan) -> ScanAnswer:
         facts=scan.facts,
         warnings=scan.warnings,
         deid_status=scan.deid_status,
+        held=scan.held,
         sha256=scan.blob_sha256,
         thumbnail_sha256=scan.thumbnail_sha256,
         size=scan.blob.size,

@@ -1,10 +1,10 @@
 """Take in uploads: checked first, then stored, then named by a row."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -12,15 +12,17 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import Page, ScanAnswer, ScanRequest
 from voxelight.app.verbs.answers import answer_scan
-from voxelight.models.errors import BadInput, Conflict
+from voxelight.models.errors import BadInput, Conflict, VoxelightError
 from voxelight.storage.artifacts import CHUNK_BYTES, BlobRef, Incoming
-from voxelight.storage.formats.names import safe_name
+from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, safe_name
+from voxelight.storage.identity import IdentityKey
+from voxelight.storage.identity_links import has_links, write_link
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
 from voxelight.storage.schema import Dataset, ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores, name_blob
 
 if TYPE_CHECKING:
-    from voxelight.storage.formats.intake import Intake
+    from voxelight.storage.formats.deidentify import Accepted, Owner
 
 L = TypeVar("L", Subject, ImagingSession)
 
@@ -28,8 +30,9 @@ L = TypeVar("L", Subject, ImagingSession)
 class Scans:
     """Uploads, in and out."""
 
-    def __init__(self, stores: Stores, limit_bytes: int) -> None:
+    def __init__(self, stores: Stores, limit_bytes: int, key: IdentityKey) -> None:
         self._stores = stores
+        self._key = key
         self._limit_bytes = limit_bytes
 
     @contextmanager
@@ -48,12 +51,12 @@ class Scans:
         name = safe_name(request.name)
         with self._stores.sessions() as session:
             dataset = find_dataset(session, request.dataset)
-            self._refuse_second(session, dataset, request, name)
+            self._refuse_second(session, dataset, request, find_stored_name(name))
         with self._stores.blobs.incoming(self._limit_bytes) as incoming:
             yield incoming
 
     def keep(self, incoming: Incoming, request: ScanRequest) -> ScanAnswer:
-        """Check what came in and store it; a refused file leaves neither row, blob nor file.
+        """Check what came in, clean its headers and store it; a refused file leaves neither row, blob nor file.
 
         Raises
         ------
@@ -63,23 +66,45 @@ class Scans:
             A scan of that name came in meanwhile; the blob of this one has no row, and the next sweep takes it.
         """
         # Imported late: SciPy and the readers cost a second, and most commands take nothing in.
-        from voxelight.storage.formats.images import encode_png
-        from voxelight.storage.formats.intake import inspect
-        from voxelight.storage.formats.thumbnails import thumbnail
+        from voxelight.storage.formats.deidentify import accept_file
 
         ref = incoming.finish()
-        intake = inspect(incoming.path, request.name)
-        picture = thumbnail(incoming.path, intake)
-        self._stores.blobs.put_file(incoming.path, ref.sha256)
-        small = self._stores.blobs.put_bytes(encode_png(picture)) if picture is not None else None
-        try:
-            with self._stores.sessions.begin() as session:
-                scan = self._write(session, request, intake, ref, small)
-                return answer_scan(scan)
-        except IntegrityError:
-            with self._stores.sessions() as session:
-                self._refuse_second(session, find_dataset(session, request.dataset), request, request.name)
-            raise
+        with self._beside(incoming) as target:
+            accepted = accept_file(incoming.path, request.name, target, self._find_owner(request))
+            return self._store(accepted, request, ref)
+
+    def ingest_series(
+        self, paths: Sequence[Path], request: ScanRequest
+    ) -> tuple[list[ScanAnswer], list[tuple[str, VoxelightError]]]:
+        """Take in every DICOM series below some paths as a scan of its own; one that is refused stops no other.
+
+        Parameters
+        ----------
+        paths : files, folders and ZIP archives
+        request : whose they are; the name of each scan is made from its series
+
+        Returns
+        -------
+        list of ScanAnswer, and of what each refused series is called with the reason
+
+        Raises
+        ------
+        BadInput
+            A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
+        """
+        from voxelight.storage.formats.deidentify import accept_series
+        from voxelight.storage.formats.dicom.bundle import name_all
+
+        scans: list[ScanAnswer] = []
+        refused: list[tuple[str, VoxelightError]] = []
+        for name, series in name_all(paths):
+            named = request.model_copy(update={"name": name})
+            try:
+                with self.receive(named) as incoming, self._beside(incoming) as target:
+                    scans.append(self._store(accept_series(series, name, target, self._find_owner(named)), named))
+            except VoxelightError as error:
+                refused.append((series.title, error))
+        return scans, refused
 
     def ingest(self, file: IO[bytes], request: ScanRequest) -> ScanAnswer:
         """Take in an open file, in chunks."""
@@ -126,22 +151,70 @@ class Scans:
         sha256 = self.show(scan_id).thumbnail_sha256
         return self._stores.blobs.read(sha256) if sha256 else None
 
+    @contextmanager
+    def _beside(self, incoming: Incoming) -> Iterator[Path]:
+        """Give a place for the cleaned file, which is gone on leaving."""
+        target = incoming.path.with_suffix(".cleaned")
+        try:
+            yield target
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _find_owner(self, request: ScanRequest) -> "Owner":
+        from voxelight.storage.formats.deidentify import Owner
+
+        with self._stores.sessions() as session:
+            dataset = find_dataset(session, request.dataset)
+            if not dataset.keeps_headers and request.name.lower().endswith(SEALED_SUFFIXES):
+                self._key.ensure(has_links(session))
+            return Owner(self._key, dataset.id, request.subject, dataset.keeps_headers)
+
+    def _store(self, accepted: "Accepted", request: ScanRequest, source: BlobRef | None = None) -> ScanAnswer:
+        """Store the content, then name it by a row; what was taken out of it is sealed in the same transaction."""
+        from voxelight.storage.formats.images import encode_png
+
+        blobs = self._stores.blobs
+        ref = blobs.put_file(accepted.path, source.sha256 if source and not accepted.changed else None)
+        small = blobs.put_bytes(encode_png(accepted.picture)) if accepted.picture is not None else None
+        facts = dict(accepted.intake.facts)
+        if source and source.sha256 != ref.sha256:
+            facts["source_sha256"] = source.sha256
+        request = request.model_copy(update={"name": accepted.name})
+        try:
+            with self._stores.sessions.begin() as session:
+                scan = self._write(session, request, accepted, facts, (ref, small))
+                return answer_scan(scan)
+        except IntegrityError:
+            with self._stores.sessions() as session:
+                self._refuse_second(session, find_dataset(session, request.dataset), request, request.name)
+            raise
+
     def _write(
-        self, session: Session, request: ScanRequest, intake: "Intake", ref: BlobRef, small: BlobRef | None
+        self,
+        session: Session,
+        request: ScanRequest,
+        accepted: "Accepted",
+        facts: dict[str, Any],
+        stored: tuple[BlobRef, BlobRef | None],
     ) -> Scan:
+        (ref, small), intake = stored, accepted.intake
         dataset = find_dataset(session, request.dataset)
         subject = _find_or_add(session, Subject, dataset_id=dataset.id, label=request.subject)
         visit = _find_or_add(session, ImagingSession, subject_id=subject.id, label=request.session)
         name_blob(session, ref, intake.media_type)
         if small:
             name_blob(session, small, "image/png")
+        if accepted.identity:
+            write_link(session, self._key, dataset.id, accepted.identity)
         scan = Scan(
             imaging_session=visit,
             name=request.name,
             kind=intake.kind,
             geometry=intake.geometry.model_dump(mode="json") if intake.geometry else {},
-            facts=intake.facts,
+            facts=facts,
             warnings=[warning.model_dump() for warning in intake.warnings],
+            deid_status=accepted.status,
+            held=accepted.held,
             blob_sha256=ref.sha256,
             thumbnail_sha256=small.sha256 if small else None,
         )

@@ -7,6 +7,9 @@ from pathlib import Path
 from voxelight.models.errors import BadInput
 
 MAX_NAME_BYTES = 200  # file systems allow 255; a temporary name adds some
+SEALED_SUFFIXES = (".dcm.zip", ".zip", ".dcm")
+"""Names of what holds DICOM, whose identities are sealed."""
+
 _FORBIDDEN = frozenset('<>:"|?*')
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 
@@ -30,6 +33,12 @@ def safe_name(name: str) -> str:
 def image_stem(name: str) -> str:
     """Return the name of an image without `.nii`, `.nii.gz` or `.dcm.zip`, in capitals or not."""
     return re.sub(r"\.(nii(\.gz)?|dcm\.zip)$", "", name, flags=re.IGNORECASE)
+
+
+def find_stored_name(name: str) -> str:
+    """Return the name that an upload is stored under: a DICOM series is always one archive, `.dcm.zip`."""
+    suffix = find_suffix(name)
+    return f"{name[: -len(suffix)]}.dcm.zip" if suffix in SEALED_SUFFIXES else name
 
 
 def find_suffix(name: str) -> str:

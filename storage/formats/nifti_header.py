@@ -159,7 +159,7 @@ def read_header(path: Path, max_bytes: int = MAX_BYTES, name: str = "") -> Nifti
         As `opened`, except for faults further down the stream.
     """
     name = name or path.name
-    fields = _parse(path, name)
+    fields = parse_header(path, name)
     shape = _shape(name, fields)
     dtype = _dtype(name, fields)
     voxels = math.prod(shape)
@@ -183,7 +183,14 @@ def read_header(path: Path, max_bytes: int = MAX_BYTES, name: str = "") -> Nifti
     return header
 
 
-def _parse(path: Path, name: str) -> nib.Nifti1Header:
+def parse_header(path: Path, name: str) -> nib.Nifti1Header:
+    """Read the fields of a header as they are stored, in their own byte order.
+
+    Raises
+    ------
+    BadInput
+        The name or the content is of another kind.
+    """
     kind = sniff(path)
     suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower()
     refuse_if(

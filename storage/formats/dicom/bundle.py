@@ -64,17 +64,27 @@ def bundle_series(paths: Sequence[Path], folder: Path) -> list[Bundle]:
     BadInput
         A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
     """
+    return [_bundle(series, folder / name) for name, series in name_all(paths)]
+
+
+def name_all(paths: Sequence[Path]) -> list[tuple[str, SeriesFiles]]:
+    """Find every series of images below some paths, each with a name that no other of them has.
+
+    Raises
+    ------
+    BadInput
+        A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
+    """
     found = find_series(paths)
     if not found:
         raise BadInput("no DICOM image", "the slices of at least one series", "Check what was chosen.")
-    bundles = []
     names: Counter[str] = Counter()
+    named = []
     for series in found:
         stem = name_series(series)
         names[stem] += 1
-        name = f"{stem}{f'-{names[stem]}' if names[stem] > 1 else ''}{SUFFIX}"
-        bundles.append(_bundle(series, folder / name))
-    return bundles
+        named.append((f"{stem}{f'-{names[stem]}' if names[stem] > 1 else ''}{SUFFIX}", series))
+    return named
 
 
 def _bundle(series: SeriesFiles, target: Path) -> Bundle:

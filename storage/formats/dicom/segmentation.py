@@ -90,9 +90,10 @@ def write_dicom_seg(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) ->
     """
     stack = open_stack(source)
     grid = place_grid(stack.shape, stack.affine)
-    if not label_map.geometry.matches(grid.geometry):
+    own = grid.geometry
+    if not label_map.geometry.matches(own):
         raise BadInput(
-            f"a label map of {label_map.geometry.shape} voxels that is not on the grid of its series, {grid.geometry.shape}",
+            f"a label map of {label_map.geometry.shape} voxels that is not on the grid of its series, {own.shape}",
             "the grid of the series itself",
             "Resample the labels to the series with nearest neighbour, or export NIfTI.",
         )

@@ -163,7 +163,6 @@ def upgrade() -> None:
         op.create_index(op.f(f"ix_{table}_job_id_run_id"), table, ["job_id", "run_id"], unique=False)
     op.create_index(op.f("ix_metric_name_value_run_id"), "metric", ["name", "value", "run_id"], unique=False)
     op.add_column("scan", sa.Column("held", sa.Text(), server_default="", nullable=False))
-    op.add_column("subject", sa.Column("date_shift_days", sa.Integer(), nullable=True))
     for table, *columns in _FOUND_BY:
         op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, columns, unique=False)
     _add_words()
@@ -180,9 +179,7 @@ def _add_words() -> None:
         sa.PrimaryKeyConstraint("word", "run_id", name=op.f("pk_result_word")),
     )
     op.create_index(op.f("ix_result_word_run_id"), "result_word", ["run_id"], unique=False)
-    decoded = sa.table(
-        "reconstruction", sa.column("run_id", sa.Uuid()), sa.column("stimulus_id"), sa.column("caption")
-    )
+    decoded = sa.table("reconstruction", sa.column("run_id", sa.Uuid()), sa.column("stimulus_id"), sa.column("caption"))
     connection = op.get_bind()
     found = connection.execute(sa.select(decoded)).all()
     rows = {(word, run_id) for run_id, *texts in found for word in split_words(*texts)}
@@ -196,7 +193,6 @@ def downgrade() -> None:
     op.drop_table("result_word")
     for table, *columns in _FOUND_BY:
         op.drop_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table)
-    op.drop_column("subject", "date_shift_days")
     op.drop_column("scan", "held")
     op.drop_index(op.f("ix_metric_name_value_run_id"), "metric")
     for table in ("artifact", "metric"):

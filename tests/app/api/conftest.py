@@ -105,7 +105,7 @@ def nifti(shape: tuple[int, ...] = (8, 9, 10), affine: np.ndarray | None = None,
     """A NIfTI image of a ramp."""
     array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
     content = nib.Nifti1Image(array, np.eye(4) if affine is None else affine).to_bytes()
-    return gzip.compress(content) if packed else content
+    return gzip.compress(content, mtime=0) if packed else content
 
 
 def png(seed: int = 0, side: int = 4) -> bytes:

@@ -1,0 +1,125 @@
+"""Take in a file: check it, clean its headers, and say what is to be stored."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelight.storage.formats.clean_files import clean_file
+from voxelight.storage.formats.intake import Intake, inspect
+from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, find_suffix
+from voxelight.storage.formats.thumbnails import thumbnail
+from voxelight.storage.identity import IdentityKey
+from voxelight.storage.identity_links import SeriesIdentity
+
+if TYPE_CHECKING:
+    from voxelight.storage.formats.dicom.series import SeriesFiles
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose file it is, and what may be known of that.
+
+    Parameters
+    ----------
+    key : of the installation
+    dataset_id, subject : the person, by label
+    keeps_headers : leave everything as it came
+    """
+
+    key: IdentityKey
+    dataset_id: uuid.UUID
+    subject: str
+    keeps_headers: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Accepted:
+    """A file that may be stored.
+
+    Parameters
+    ----------
+    path : of its content: the file itself where nothing had to be cleaned
+    name : to store it under
+    intake : what it is
+    picture : small, where there is something to see
+    status : ``clean``, ``cleaned``, ``kept`` or ``held``
+    changed : whether the content is other than what came in
+    held : why a person must look at it first; else empty
+    identity : what was taken out of a DICOM series
+    """
+
+    path: Path
+    name: str
+    intake: Intake
+    picture: NDArray[np.uint8] | None
+    status: str
+    changed: bool
+    held: str = ""
+    identity: SeriesIdentity | None = None
+
+
+def accept_file(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
+    """Check and clean a file.
+
+    Parameters
+    ----------
+    path : where it lies, under any name
+    name : as the person calls it; its suffix chooses the reader
+    target : where the cleaned file may be written
+    owner : Owner
+
+    Raises
+    ------
+    BadInput
+        It can't be read, its content is not what its name says, or a DICOM archive is no one volume.
+    """
+    if find_suffix(name) in SEALED_SUFFIXES:
+        from voxelight.storage.formats.dicom.volume import only_series
+
+        return accept_series(only_series(path, name), find_stored_name(name), target, owner)
+    intake = inspect(path, name)
+    picture = thumbnail(path, intake)
+    if owner.keeps_headers:
+        return Accepted(path, name, intake, picture, "kept", changed=False)
+    changed = clean_file(path, target, name)
+    return Accepted(target if changed else path, name, intake, picture, "cleaned" if changed else "clean", changed)
+
+
+def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) -> Accepted:
+    """Check and clean the files of a DICOM series on their way into one archive.
+
+    Raises
+    ------
+    BadInput
+        They make no one volume, or can't be read.
+    """
+    from voxelight.storage.formats.dicom.bundle import check_series, find_warnings, write_bundle
+    from voxelight.storage.formats.dicom.clean import Cleaner
+
+    stack = check_series(series)
+    if owner.keeps_headers:
+        write_bundle(target, stack)
+        intake = inspect(target, name)
+        return Accepted(target, name, intake, thumbnail(target, intake), "kept", changed=True)
+    days = owner.key.shift_days(owner.dataset_id, owner.subject)
+    cleaner = Cleaner(owner.key, days, owner.subject)
+    write_bundle(target, stack, cleaner.clean)
+    intake = inspect(target, name)
+    uid = owner.key.hash_uid(series.uid)
+    more = [warning for warning in find_warnings(stack) if warning not in intake.warnings]
+    return Accepted(
+        path=target,
+        name=name,
+        intake=intake.model_copy(
+            update={"facts": {**intake.facts, "series_uid": uid}, "warnings": (*more, *intake.warnings)}
+        ),
+        picture=thumbnail(target, intake),
+        status="held" if cleaner.held else "cleaned",
+        changed=True,
+        held=cleaner.held,
+        identity=SeriesIdentity(uid, cleaner.uids, cleaner.patient, days),
+    )

@@ -1,0 +1,137 @@
+"""The key of an installation: what names become without it, and what only it opens again."""
+
+import hashlib
+import hmac
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from voxelight.models.errors import Refused, Unavailable
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_MOST_DAYS = 3652  # ten years back, so that no shifted date lies in the future
+
+
+@dataclass(frozen=True)
+class IdentityKey:
+    """A secret of 32 bytes in a file that only its owner reads.
+
+    Whoever has the database without this file can neither tell who a scan is of nor undo a shifted date. Back it up
+    apart from the database: without it no segmentation finds back to its study.
+
+    Parameters
+    ----------
+    path : of the file
+    """
+
+    path: Path
+
+    def ensure(self, has_links: bool) -> None:
+        """Make the key where there is none.
+
+        Parameters
+        ----------
+        has_links : whether something was sealed with a key before
+
+        Raises
+        ------
+        Unavailable
+            The key is missing though something was sealed with it, or can't be read.
+        """
+        if self.path.exists():
+            self._read()
+            return
+        if has_links:
+            raise self._missing()
+        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(_KEY_BYTES).hex().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, self.path)  # whole or not at all, and never over the key of another process
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def hash_uid(self, uid: str) -> str:
+        """Return the UID that stands for another: `2.25.` and 128 bits of its HMAC-SHA256 (PS3.5, B.2)."""
+        return f"2.25.{int.from_bytes(self._digest('uid', uid)[:16], 'big')}"
+
+    def shift_days(self, dataset: uuid.UUID, subject: str) -> int:
+        """Return by how many days every date of a subject is moved, 1 to 3652 back, the same whenever it is asked."""
+        return -1 - int.from_bytes(self._digest("days", f"{dataset}/{subject}")[:8], "big") % _MOST_DAYS
+
+    def seal(self, content: dict[str, Any], context: str) -> bytes:
+        """Encrypt by AES-256-GCM; it opens under the same context only."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, json.dumps(content).encode(), context.encode())
+
+    def open(self, sealed: bytes, context: str) -> dict[str, Any]:
+        """Decrypt what `seal` gave.
+
+        Raises
+        ------
+        Refused
+            It was sealed with another key or for another context, or was changed since.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            plain = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+        except InvalidTag:
+            raise Refused(
+                "an identity link that this key does not open",
+                f"the key {self.path.name} that it was sealed with",
+                "Restore the key from the backup that belongs to this database.",
+            ) from None
+        content: dict[str, Any] = json.loads(plain)
+        return content
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._read()
+
+    @cached_property
+    def _cipher(self) -> Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # imported late: most processes seal nothing
+
+        return AESGCM(self._derive("seal"))
+
+    def _digest(self, kind: str, name: str) -> bytes:
+        return hmac.new(self._derive("hash"), f"{kind}\0{name}".encode(), hashlib.sha256).digest()
+
+    def _derive(self, purpose: str) -> bytes:
+        """One key for one purpose (HKDF-Expand of RFC 5869 with one block)."""
+        return hmac.new(self._secret, f"voxelight {purpose}".encode() + b"\x01", hashlib.sha256).digest()
+
+    def _read(self) -> bytes:
+        try:
+            secret = bytes.fromhex(self.path.read_text().strip())
+        except FileNotFoundError:
+            raise self._missing() from None
+        except (OSError, ValueError) as error:
+            raise Unavailable(
+                f"{self.path}, which can't be read as a key ({type(error).__name__})",
+                "64 hexadecimal digits in a file of this user",
+                "Restore it from its backup, and let the user who runs Voxelight own it.",
+            ) from None
+        if len(secret) != _KEY_BYTES:
+            raise Unavailable(
+                f"{self.path} of {len(secret)} bytes", f"{_KEY_BYTES} bytes", "Restore it from its backup."
+            )
+        return secret
+
+    def _missing(self) -> Unavailable:
+        return Unavailable(
+            f"no key {self.path}, though identities were sealed with one",
+            "the key that they were sealed with",
+            "Restore it from the backup that belongs to this database; a new key would open none of them.",
+        )
