@@ -79,6 +79,7 @@ class Pipeline:
     open : loads weights and inputs for a job, on a device
     step_size : items in one durable step, a multiple of what a pipeline may do at once
     options : what a job can set beside its recipe
+    takes : kinds of scans that it reads
     """
 
     list_recipes: Callable[[], list[RecipeAnswer]]
@@ -86,6 +87,7 @@ class Pipeline:
     open: Callable[[Stores, Job, str], OpenPipeline]
     step_size: int
     options: type[BaseModel]
+    takes: tuple[str, ...]
 
 
 def check_options(model: type[Options], options: dict[str, Any]) -> Options:

@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import JobRequest, ScanQuery
 from voxelight.models.errors import BadInput, NotFound, Refused
 from voxelight.storage.queries import select_scans
-from voxelight.storage.schema import Dataset, ImagingSession, Scan
+from voxelight.storage.schema import Dataset, ImagingSession, Scan, Subject
 
 _AT_ONCE = 500  # ids in one question; databases take only so many
 _NAMED = 5
@@ -50,7 +50,8 @@ def choose_scans(session: Session, dataset: Dataset, request: JobRequest, kinds:
             _refuse_held(scan)
         return Choice(scans)
     query = request.query or ScanQuery()
-    found = list(session.scalars(select_found(dataset.id, query, kinds).order_by(Scan.created_at, Scan.id)))
+    fitting = select_scans().where(*find_conditions(dataset.id, query, kinds))
+    found = list(session.scalars(fitting.order_by(Scan.created_at, Scan.id)))
     if request.query is not None and not found:
         asked = ", ".join(f"{name} {value!r}" for name, value in query.model_dump(exclude_none=True).items())
         raise BadInput(
@@ -61,8 +62,8 @@ def choose_scans(session: Session, dataset: Dataset, request: JobRequest, kinds:
     return _leave_held(found)
 
 
-def select_found(dataset_id: uuid.UUID, query: ScanQuery, kinds: Sequence[str] = ()) -> Select[Scan]:
-    """Choose the scans of a data set that fit a query.
+def find_conditions(dataset_id: uuid.UUID, query: ScanQuery, kinds: Sequence[str] = ()) -> list[ColumnElement[bool]]:
+    """Return what holds for the scans of a data set that fit a query, for a question that joins visit and subject.
 
     Parameters
     ----------
@@ -70,12 +71,16 @@ def select_found(dataset_id: uuid.UUID, query: ScanQuery, kinds: Sequence[str] =
     query : every condition that is set must hold
     kinds : that are taken where the query names none; empty: any
     """
-    found = select_scans(dataset_id, (query.kind,) if query.kind else kinds, query.subject)
+    conditions: list[ColumnElement[bool]] = [Subject.dataset_id == dataset_id]
+    if query.kind or kinds:
+        conditions.append(Scan.kind.in_((query.kind,) if query.kind else kinds))
+    if query.subject:
+        conditions.append(Subject.label == query.subject)
     if query.session:
-        found = found.where(ImagingSession.label == query.session)
+        conditions.append(ImagingSession.label == query.session)
     if query.name:
-        found = found.where(Scan.name.ilike(_read_pattern(query.name), escape="\\"))
-    return found
+        conditions.append(Scan.name.ilike(_read_pattern(query.name), escape="\\"))
+    return conditions
 
 
 def _read_pattern(pattern: str) -> str:

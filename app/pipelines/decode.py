@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
 from voxelight.app.pipelines.decoded import Recording, describe_job, describe_run
-from voxelight.app.pipelines.inputs import BetasInput, ask_consent, find_betas, read_betas
+from voxelight.app.pipelines.inputs import PARTS, BetasInput, ask_consent, find_betas, read_betas
 from voxelight.app.provenance import find_device
 from voxelight.app.schemas import JobRequest, RecipeAnswer
 from voxelight.models.published import find_published
@@ -179,4 +179,11 @@ def _find_licence(profile: Profile) -> str:
     return ", ".join(licences)[:_LICENCE_LETTERS]
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenDecoding, step_size=_STEP, options=DecodeOptions)
+PIPELINE = Pipeline(
+    list_recipes=show_recipes,
+    plan=plan,
+    open=OpenDecoding,
+    step_size=_STEP,
+    options=DecodeOptions,
+    takes=PARTS,
+)

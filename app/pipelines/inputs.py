@@ -19,7 +19,7 @@ from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Dataset, Scan
 from voxelight.storage.stores import Stores
 
-_PARTS = ("betas", "series", "volume", "events", "picture")
+PARTS = ("betas", "series", "volume", "events", "picture")
 _HOW = "Name one subject's files in the request: a .mat; or 4-D betas, a mask, an events table and the pictures."
 
 
@@ -87,7 +87,7 @@ def find_betas(
         A scan that was named is held.
     """
     choice = choose_scans(session, dataset, request)
-    of = {kind: [scan for scan in choice.scans if scan.kind == kind] for kind in _PARTS}
+    of = {kind: [scan for scan in choice.scans if scan.kind == kind] for kind in PARTS}
     if of["betas"] and not of["series"]:
         betas = _only(of["betas"], "betas (.mat)", dataset)
         return _gather(betas, None, None, []), choice.notes

@@ -12,7 +12,7 @@ from safetensors.numpy import save as save_tensors
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
-from voxelight.app.pipelines.inputs import BetasInput, ask_consent, find_betas, read_seen
+from voxelight.app.pipelines.inputs import PARTS, BetasInput, ask_consent, find_betas, read_seen
 from voxelight.app.pipelines.outputs import PNG, TENSORS, file_stem
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
@@ -228,5 +228,10 @@ def _save_report(report: "ScoreReport", by_stimulus: dict[str, dict[str, float]]
 
 
 PIPELINE = Pipeline(
-    list_recipes=show_recipes, plan=plan, open=OpenReconstruction, step_size=4, options=ReconstructOptions
+    list_recipes=show_recipes,
+    plan=plan,
+    open=OpenReconstruction,
+    step_size=4,
+    options=ReconstructOptions,
+    takes=PARTS,
 )

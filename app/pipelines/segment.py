@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +28,8 @@ from voxelight.storage.stores import Stores
 
 if TYPE_CHECKING:
     from voxelight.medseg.segment import Segmenter
+
+_TAKES = ("volume",)
 
 
 class SegmentOptions(BaseModel):
@@ -87,7 +88,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
 
 
 def _choose(session: Session, dataset: Dataset, request: JobRequest) -> Choice:
-    choice = choose_scans(session, dataset, request, ("volume",))
+    choice = choose_scans(session, dataset, request, _TAKES)
     for scan in choice.scans:
         if scan.kind != "volume":
             raise BadInput(
@@ -188,4 +189,11 @@ def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes
     return json.dumps(content, indent=2).encode()
 
 
-PIPELINE = Pipeline(list_recipes=show_recipes, plan=plan, open=OpenSegmentation, step_size=1, options=SegmentOptions)
+PIPELINE = Pipeline(
+    list_recipes=show_recipes,
+    plan=plan,
+    open=OpenSegmentation,
+    step_size=1,
+    options=SegmentOptions,
+    takes=_TAKES,
+)

@@ -1,13 +1,17 @@
 """Jobs as they go: a card each, renewed while something moves."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
-from voxelight.app.schemas import JobAnswer, Page
+from voxelight.app.schemas import PRIORITIES, JobAnswer, Page
 from voxelight.app.services import Services
 from voxelight.app.ui.marks import mark_random, mark_simulated, show_status
+from voxelight.app.ui.notices import watch
 from voxelight.app.ui.problems import show_problem
 from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_count, say_pace, say_time
 from voxelight.models.errors import VoxelightError
@@ -27,6 +31,8 @@ def show_head(job: JobAnswer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         show_status(job.status)
         st.markdown(f"**{plain(job.recipe)}** on {plain(job.dataset)}", width="content")
+        if job.priority:
+            st.badge(f"Priority {PRIORITIES[job.priority]}", icon=":material/low_priority:", color="gray")
         mark_simulated(job.simulated)
         mark_random(job.random_weights)
 
@@ -40,9 +46,26 @@ def show_progress(job: JobAnswer) -> None:
 def show_actions(services: Services, job: JobAnswer) -> None:
     """Offer what can be done to a job now."""
     if job.status in ACTIVE:
-        _offer("Cancel", ":material/stop:", services.jobs.cancel, job)
+        offer("Cancel", ":material/stop:", services.jobs.cancel, job, help="At its next step; what is done stays.")
     elif job.status in ("failed", "cancelled"):
-        _offer("Retry", ":material/replay:", services.jobs.retry, job)
+        offer(
+            "Retry",
+            ":material/replay:",
+            partial(retry, services),
+            job,
+            help="Only what failed or was cancelled; what is done stays.",
+        )
+    if st.button("Copy", key=f"copy-{job.id}", icon=":material/content_copy:", help="Submit it with other settings."):
+        st.query_params.clear()
+        st.query_params["clone"] = str(job.id)
+        st.rerun()
+
+
+def retry(services: Services, job_id: uuid.UUID, run_ids: Sequence[uuid.UUID] = ()) -> JobAnswer:
+    """Repeat what is not done, or items of it, and say when that has ended."""
+    job = services.jobs.retry(job_id, run_ids)
+    watch(job_id)
+    return job
 
 
 def _show_page(services: Services, moving: bool) -> None:
@@ -67,20 +90,34 @@ def _show_card(services: Services, job: JobAnswer) -> None:
                 st.rerun()
             show_actions(services, job)
             st.caption(f"{KINDS[job.kind]}, submitted {say_time(job.created_at)}", width="content")
-        _show_refusal(job)
+        show_refusal(job)
 
 
-def _offer(label: str, icon: str, verb: Callable[..., JobAnswer], job: JobAnswer) -> None:
+def offer(
+    label: str, icon: str, verb: Callable[[uuid.UUID], object], job: JobAnswer, name: str = "", **more: Any
+) -> None:
+    """Offer a verb of a job; a refusal is shown beside it.
+
+    Parameters
+    ----------
+    label, icon : of the button
+    verb : takes the id of the job
+    job : the job
+    name : that tells the button from others of this label
+    more : of the button
+    """
+
     def act() -> None:
         try:
             verb(job.id)
         except VoxelightError as error:
             st.session_state[f"refusal-{job.id}"] = error
 
-    st.button(label, key=f"{label}-{job.id}", icon=icon, on_click=act)
+    st.button(label, key=f"{label}-{name or job.id}", icon=icon, on_click=act, **more)
 
 
-def _show_refusal(job: JobAnswer) -> None:
+def show_refusal(job: JobAnswer) -> None:
+    """Show why the last verb on a job was refused, if it was."""
     error = st.session_state.pop(f"refusal-{job.id}", None)
     if error is not None:
         show_problem(error)

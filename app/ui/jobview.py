@@ -6,17 +6,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from voxelight.app.schemas import JobAnswer, MetricAnswer, RunAnswer
+from voxelight.app.schemas import JobAnswer, JobChange, MetricAnswer
 from voxelight.app.services import Services
 from voxelight.app.ui.downloads import offer_downloads
-from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress
+from voxelight.app.ui.jobitems import show_items
+from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress, show_refusal
+from voxelight.app.ui.jobsettings import ask_priority
 from voxelight.app.ui.marks import note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.wording import ACTIVE, KINDS, plain, say_interval, say_number, say_score, say_time
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
 
-_SHOWN_FAILURES = 20
+_LINES, _LOG_HEIGHT = 200, 240
+_MARKS = {"info": " ", "warning": "!", "error": "✗"}
 
 
 def show_job(services: Services, name: str) -> None:
@@ -76,7 +79,12 @@ def _show(services: Services, job: JobAnswer) -> None:
                     query_params={"job": str(job.id)},
                 )
             offer_downloads(services, job.artifacts)
+        show_refusal(job)
+        if job.status == "queued":
+            _offer_priority(services, job)
         _show_facts(job)
+        for note in job.notes:
+            st.warning(plain(note), icon=":material/front_hand:")
         if job.error:
             st.error(f"The items are done, the end of the job failed: {plain(job.error.splitlines()[0])}")
             with st.expander("Traceback"):
@@ -86,7 +94,31 @@ def _show(services: Services, job: JobAnswer) -> None:
             show_scores(job.metrics)
             _show_conditions(services, job)
         _show_sheet(services, job)
-        _show_items(services.jobs.list_runs(job.id))
+        show_items(services, job)
+        _show_log(services, job)
+
+
+def _offer_priority(services: Services, job: JobAnswer) -> None:
+    key = f"priority-{job.id}-{job.priority}"
+
+    def act() -> None:
+        try:
+            services.jobs.change(job.id, JobChange(priority=st.session_state[key]))
+        except VoxelightError as error:
+            st.session_state[f"refusal-{job.id}"] = error
+
+    ask_priority(job.priority, key, on_change=act, width=220)
+
+
+def _show_log(services: Services, job: JobAnswer) -> None:
+    """Show the last lines of the log in a box of one height, the newest at its foot."""
+    st.subheader("Log")
+    lines = services.jobs.read_log(job.id, _LINES, newest=True).items
+    text = "\n".join(f"{line.at:%H:%M:%S} {_MARKS[line.level]} {line.message}" for line in lines)
+    with st.container(height=_LOG_HEIGHT, autoscroll=True, key=f"log-{job.id}"):
+        st.code(text or "Nothing happened yet.", language=None, wrap_lines=True)
+    if len(lines) == _LINES:
+        st.caption(f"The last {_LINES} lines, in UTC; the whole log: `voxelight jobs log {job.id}`.")
 
 
 def _show_facts(job: JobAnswer) -> None:
@@ -95,6 +127,8 @@ def _show_facts(job: JobAnswer) -> None:
         f"{KINDS[job.kind]} · model {plain(job.model)} · queue {job.queue} · seed {job.seed} · attempt {job.attempt} · "
         f"submitted {say_time(job.created_at)}{options}"
     )
+    if job.cloned_from is not None:
+        st.caption(f"A copy of job {job.cloned_from}, with other settings where they were given.")
 
 
 def _show_conditions(services: Services, job: JobAnswer) -> None:
@@ -115,27 +149,3 @@ def _show_sheet(services: Services, job: JobAnswer) -> None:
             st.subheader("Contact sheet")
             note_decoding(job.random_weights)
             show_picture(services, artifact, alt="Stimuli beside their reconstructions")
-
-
-def _show_items(runs: Sequence[RunAnswer]) -> None:
-    st.subheader("Items")
-    rows = [
-        {
-            "Item": run.item,
-            "State": run.status,
-            "Subject": run.subject,
-            "Scan": run.scan,
-            "Starts": run.attempts,
-            "Error": f"{run.error_class}: {run.error_message}" if run.error_class else "",
-            "Finished": say_time(run.finished_at),
-        }
-        for run in runs
-    ]
-    st.dataframe(rows, hide_index=True, height=min(420, 38 + 35 * max(1, len(rows))))
-    failed = [run for run in runs if run.error_class]
-    for run in failed[:_SHOWN_FAILURES]:
-        with st.expander(f"{plain(run.item)} failed: {plain(run.error_class)}", icon=":material/error:"):
-            st.markdown(plain(run.error_message))
-            st.code(run.traceback, language=None)
-    if len(failed) > _SHOWN_FAILURES:
-        st.caption(f"{len(failed) - _SHOWN_FAILURES} more failed; the table names them.")

@@ -3,6 +3,8 @@
 import streamlit as st
 
 from voxelight.app.ui.marks import ICON, show_frame
+from voxelight.app.ui.notices import show_notices
+from voxelight.app.web import current_services
 
 st.set_page_config(page_title="Voxelight", page_icon=ICON, layout="wide")
 # Not in a folder called pages: Streamlit would run its files by themselves, without the frame, at an address that
@@ -19,4 +21,5 @@ page = st.navigation(
 )
 st.logo(ICON, size="large")
 show_frame()
+show_notices(current_services())
 page.run()

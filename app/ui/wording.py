@@ -79,16 +79,26 @@ def say_seconds(seconds: float) -> str:
 
 
 def say_pace(job: JobAnswer, now: datetime) -> str:
-    """Return how long a job has run, and how long it will where that can be told."""
+    """Return where a job stands in its queue, or how long it has run and how much is left, where that can be told."""
+    left = "no estimate yet" if job.seconds_left is None else f"about {say_seconds(job.seconds_left)} of work left"
+    if job.status == "queued":
+        return f"{say_place(job.place)} on queue {job.queue}, {left}"
     if job.started_at is None:
-        return "waits for a worker" if job.status == "queued" else "not started"
-    elapsed = max(0.0, ((job.finished_at or now) - job.started_at).total_seconds())
-    ended = job.done + job.failed
-    if job.status == "running" and ended == job.total:
-        return f"gathering what belongs to the job as a whole, running for {say_seconds(elapsed)}"
-    if job.status == "running" and ended > 0:
-        return f"running for {say_seconds(elapsed)}, about {say_seconds(elapsed / ended * (job.total - ended))} left"
-    return f"{'running for' if job.status in ACTIVE else 'took'} {say_seconds(elapsed)}"
+        return "not started"
+    elapsed = say_seconds(max(0.0, ((job.finished_at or now) - job.started_at).total_seconds()))
+    if job.status == "running" and job.done + job.failed == job.total:
+        return f"gathering what belongs to the job as a whole, running for {elapsed}"
+    return f"running for {elapsed}, {left}" if job.status == "running" else f"took {elapsed}"
+
+
+def say_place(place: int | None) -> str:
+    """Return a place in a queue."""
+    if place is None:
+        return "in line"
+    if place == 1:
+        return "next in line"
+    ending = "th" if 10 < place % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending} in line"
 
 
 def say_count(job: JobAnswer) -> str:

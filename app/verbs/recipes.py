@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import get_args
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from voxelight.app.costs import COSTS
 from voxelight.app.pipelines import PIPELINES, find_pipeline
-from voxelight.app.schemas import NOTICE, CostAnswer, QueueName, RecipeAnswer, RecipeCardAnswer
+from voxelight.app.pipelines.choice import find_conditions
+from voxelight.app.schemas import NOTICE, CostAnswer, QueueName, RecipeAnswer, RecipeCardAnswer, ScanChoice, ScanQuery
 from voxelight.app.verbs.progress import find_pace
 from voxelight.models.errors import NotFound, Unavailable
 from voxelight.models.weights import WEIGHTS, find_part_sha256
 from voxelight.neuro.profiles import GenerationOptions, find_profile
+from voxelight.storage.queries import find_dataset
+from voxelight.storage.schema import ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores
 
 _DECODED = "What is decoded is an estimate of the model; data without consent and purpose are not decoded."
@@ -36,10 +40,8 @@ class Recipes:
         NotFound
             There is none of this name.
         """
-        known = {recipe.name: recipe for recipe in self.list()}
-        if name not in known:
-            raise NotFound(f"no recipe {name!r}", f"one of {', '.join(known)}", "Correct the name.")
-        recipe = known[name]
+        recipe = self._find(name)
+        pipeline = find_pipeline(recipe.kind)
         with self._stores.sessions() as session:
             costs = _find_costs(session, name)
         return RecipeCardAnswer(
@@ -47,8 +49,31 @@ class Recipes:
             card=read_card(recipe.model),
             costs=costs,
             warnings=list(self._find_warnings(recipe)),
-            options=find_pipeline(recipe.kind).options.model_json_schema(),
+            options=pipeline.options.model_json_schema(),
+            takes=list(pipeline.takes),
         )
+
+    def find_scans(self, name: str, dataset: str, query: ScanQuery) -> Sequence[ScanChoice]:
+        """Return the scans of a data set that a recipe can take and that fit a query, as a job would take them.
+
+        Raises
+        ------
+        NotFound
+            There is no such recipe or data set.
+        """
+        takes = find_pipeline(self._find(name).kind).takes
+        with self._stores.sessions() as session:
+            conditions = find_conditions(find_dataset(session, dataset).id, query, takes)
+            columns = (Scan.id, Scan.name, Scan.kind, Subject.label, ImagingSession.label, Scan.held)
+            found = select(*columns).join(Scan.imaging_session).join(ImagingSession.subject).where(*conditions)
+            rows = session.execute(found.order_by(Scan.created_at, Scan.id))
+            return [ScanChoice(**dict(zip(ScanChoice.model_fields, row, strict=True))) for row in rows]
+
+    def _find(self, name: str) -> RecipeAnswer:
+        known = {recipe.name: recipe for recipe in self.list()}
+        if name not in known:
+            raise NotFound(f"no recipe {name!r}", f"one of {', '.join(known)}", "Correct the name.")
+        return known[name]
 
     def _find_warnings(self, recipe: RecipeAnswer) -> Sequence[str]:
         warnings = [NOTICE]

@@ -2,15 +2,15 @@
 
 import streamlit as st
 
-from voxelight.app.schemas import NOTICE, RecipeAnswer
+from voxelight.app.schemas import NOTICE, RecipeCardAnswer
 from voxelight.app.ui.marks import mark_random
-from voxelight.app.ui.modelcards import read_card
+from voxelight.app.ui.modelcards import show_card, show_facts
 from voxelight.app.ui.problems import problems_shown
-from voxelight.app.ui.wording import KIND_COLOURS, KINDS, plain, say_hash, say_time, say_weights
+from voxelight.app.ui.wording import KIND_COLOURS, KINDS, plain, say_hash, say_time
 from voxelight.app.web import current_services
 
 
-def show_recipe(recipe: RecipeAnswer) -> None:
+def show_recipe(recipe: RecipeCardAnswer) -> None:
     """Show a recipe with its model's card."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -18,13 +18,8 @@ def show_recipe(recipe: RecipeAnswer) -> None:
             st.badge(KINDS[recipe.kind], color=KIND_COLOURS[recipe.kind])
             mark_random(recipe.random_weights)
         st.markdown(plain(recipe.summary))
-        weights = f"`{recipe.weights_sha256}`" if recipe.weights_sha256 else say_weights(recipe)
-        licence = f" · licence {plain(recipe.licence)}" if recipe.licence else ""
-        st.markdown(f"Recipe `{recipe.name}` · model `{recipe.model}`{licence}  \nWeights (sha256): {weights}")
-        card = read_card(recipe.model)
-        if card:
-            with st.expander("Model card", icon=":material/description:"):
-                st.markdown(card)
+        show_facts(recipe, whole_hash=True)
+        show_card(recipe)
 
 
 st.title("Models")
@@ -32,8 +27,8 @@ services = current_services()
 with problems_shown():
     st.caption(f"A recipe names a model and everything around it. {NOTICE}")
     st.subheader("Recipes")
-    for each in services.jobs.list_recipes():
-        show_recipe(each)
+    for each in services.recipes.list():
+        show_recipe(services.recipes.show(each.name))
     st.subheader("Models that have worked here")
     models = services.results.list_models()
     if models:
