@@ -81,7 +81,7 @@ class FollowUp:
                 raise NotFound(
                     f"no subject {subject!r} in data set {dataset!r}", "one that has scans", "Look at the scans."
                 )
-            chosen, recipe, warnings = _choose(session.execute(_select(row.id, subject)).tuples().all(), query)
+            chosen, recipe, warnings = _choose(session.execute(_select(row.id, subject)).all(), query)
             unknown = sorted(set(days) - {run.scan.imaging_session.label for run, _ in chosen})
             if unknown:
                 raise BadInput(f"a day of session {unknown[0]!r}", "sessions that are followed", "Correct the name.")
@@ -104,7 +104,7 @@ class FollowUp:
             )
 
 
-def _select(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Found]:
+def _select(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Run, Segmentation]:
     query = (
         select(Run, Segmentation)
         .join(Segmentation, Segmentation.run_id == Run.id)

@@ -16,6 +16,7 @@ from voxelight.app.schemas_reviews import (
     LabelDice,
     MeasureAnswer,
     MeasuredValue,
+    Verdict,
 )
 from voxelight.app.verbs.answers import find_notice
 from voxelight.app.verbs.cases import read_measures
@@ -23,11 +24,12 @@ from voxelight.medseg.agreement import Agreement, cohen_kappa
 from voxelight.medseg.evaluate import dice, mean_by_person
 from voxelight.medseg.outliers import FAR, FEWEST, robust_z
 from voxelight.models.errors import BadInput
+from voxelight.models.values import LabelMap
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Artifact, Correction, Job, Metric, Review, Run, Segmentation
 from voxelight.storage.stores import Stores
 
-_WORDS = ("accept", "unsure", "reject")
+_WORDS: tuple[Verdict, ...] = ("accept", "unsure", "reject")
 
 
 class Quality:
@@ -90,7 +92,9 @@ class Quality:
                 table=[list(row) for row in found.table] if found else [[0] * len(_WORDS) for _ in _WORDS],
                 revised=sum(_was_revised(mine, theirs) for _, mine, theirs in pairs),
                 differ=[
-                    DisagreementAnswer(run=run.id, item=run.item_key, first=mine.verdict, second=theirs.verdict)
+                    DisagreementAnswer.model_validate(
+                        {"run": run.id, "item": run.item_key, "first": mine.verdict, "second": theirs.verdict}
+                    )
                     for run, mine, theirs in pairs
                     if mine.verdict != theirs.verdict
                 ],
@@ -122,11 +126,13 @@ class Quality:
         run = find_row(session, Run, run_id)
         stored = session.scalars(select(Segmentation).where(Segmentation.run_id == run_id)).one()
         names = {int(number): name for number, name in stored.labels.items()}
-        maps = []
-        for artifact in (ours, theirs):
+
+        def read(artifact: Artifact) -> LabelMap:
             with self._stores.blobs.local_file(artifact.blob_sha256, artifact.name) as path:
-                maps.append(read_label_map(path, names).array)
-        scores = ((name, dice(*maps, number)) for number, name in names.items())
+                return read_label_map(path, names)
+
+        a, b = read(ours).array, read(theirs).array
+        scores = ((name, dice(a, b, number)) for number, name in names.items())
         return [
             CaseDice(run=run_id, item=run.item_key, subject=run.subject.label, label=name, dice=score)
             for name, score in scores

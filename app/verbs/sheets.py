@@ -27,8 +27,8 @@ class Sheets:
         self._stores = stores
         self._folder = stores.cache / "sheets"
 
-    def draw(self, run_id: uuid.UUID, convention: Convention = "neurological") -> bytes:
-        """Return the contact sheet of a result.
+    def draw(self, run_id: uuid.UUID, convention: Convention = "neurological") -> tuple[bytes, str]:
+        """Return the contact sheet of a result, and a tag that changes when the sheet does.
 
         Parameters
         ----------
@@ -42,17 +42,22 @@ class Sheets:
         """
         with self._stores.sessions() as session:
             run = find_row(session, Run, run_id)
-            label_map = session.scalar(select(Segmentation).where(Segmentation.run_id == run_id))
             if run.status != "done":
                 raise NotFound(f"a run that is {run.status}", "one that is done", "Follow its job until it has ended.")
-            if label_map is None:
-                kept = self._folder / f"{run_id}-{run.attempts}-decoded-{_DRAWN_AS}.png"
-                return kept.read_bytes() if kept.exists() else _keep(kept, self._draw_decoded(session, run))
-            artifact = find_row(session, Artifact, label_map.artifact_id)
-            kept = self._folder / f"{run_id}-{artifact.blob_sha256[:16]}-{convention}-{_DRAWN_AS}.png"
-            if kept.exists():
-                return kept.read_bytes()
-            return _keep(kept, self._draw_labels(run, label_map, artifact, convention))
+            found = session.scalar(select(Segmentation).where(Segmentation.run_id == run_id))
+            made_of = f"decoded-{run.attempts}"
+            if found is not None:
+                artifact = find_row(session, Artifact, found.artifact_id)
+                made_of = f"{artifact.blob_sha256[:16]}-{convention}"
+            path = self._folder / f"{run_id}-{made_of}-{_DRAWN_AS}.png"
+            if path.exists():
+                return path.read_bytes(), f'"{path.stem}"'
+            if found is not None:
+                content = self._draw_labels(run, found, artifact, convention)
+            else:
+                content = self._draw_decoded(session, run)
+        _keep(path, content)
+        return content, f'"{path.stem}"'
 
     def _draw_labels(self, run: Run, found: Segmentation, artifact: Artifact, convention: Convention) -> bytes:
         from voxelight.medseg.sheets import draw_sheet
@@ -109,11 +114,10 @@ def _find_seen(session: Session, run_id: uuid.UUID) -> dict[str, Artifact]:
     return {artifact.name.removesuffix("_stimulus.png"): artifact for artifact in seen}
 
 
-def _keep(path: Path, content: bytes) -> bytes:
+def _keep(path: Path, content: bytes) -> None:
     """Write a file in one step; two who draw the same at once write the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     number, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(number, "wb") as file:
         file.write(content)
     Path(name).replace(path)
-    return content
