@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from voxelight.models.registry import NETWORKS, find_config
+from voxelight.neuro.simulation.design import DesignOptions
+from voxelight.neuro.training.recipe import TrainingRecipe
 
 
 class _Options(BaseModel):
@@ -139,6 +141,28 @@ class CaptionStage(_Options):
     smoothing: float = Field(0.1, ge=0, lt=1)
 
 
+class SubjectStage(_Options):
+    """A simulated subject and the decoder of its betas.
+
+    Parameters
+    ----------
+    number : which of NSD's subjects it follows in its noise
+    voxels : of the subject
+    design : what it saw; shared pictures are those that are kept aside
+    decoder : fields of a `TrainingRecipe`
+    """
+
+    number: PositiveInt = 1
+    voxels: PositiveInt
+    design: DesignOptions
+    decoder: dict[str, Any]
+
+    def find_decoder(self, seed: int) -> TrainingRecipe:
+        """Return the checked recipe of the decoder."""
+        told = {"name": "tiny-decoder", "title": "Decoder of a simulated subject", "summary": "Of the tiny profile."}
+        return TrainingRecipe(**told, seed=seed, **self.decoder)
+
+
 class TinyRecipe(_Options):
     """Everything that decides the weights of the profile, with the pictures.
 
@@ -161,6 +185,7 @@ class TinyRecipe(_Options):
     autoencoder: AutoencoderStage
     unclip: UnclipStage
     captions: CaptionStage
+    subject: SubjectStage
 
     def build_config(self, part: str) -> Any:
         """Return the configuration of a part, whose network this call imports."""
