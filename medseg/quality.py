@@ -21,14 +21,12 @@ class Measure:
     ----------
     name : `intensity`, `contrast` or `pieces`
     label : name of the label
-    value : the number
-    unit : as the image has it; empty for a ratio or a count
+    value : the number; intensity is in the units of the image
     """
 
     name: str
     label: str
     value: float
-    unit: str = ""
 
 
 def measure_quality(volume: Volume, label_map: LabelMap) -> list[Measure]:

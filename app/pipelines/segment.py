@@ -16,7 +16,7 @@ from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
 from voxelight.medseg.recipes import find_recipe, list_recipes
 from voxelight.models.errors import BadInput
-from voxelight.models.values import LabelMap, Provenance
+from voxelight.models.values import LabelMap, Provenance, Volume
 from voxelight.models.weights import WEIGHTS
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.formats.names import image_stem
@@ -148,9 +148,7 @@ class OpenSegmentation:
                 OutputFile("sidecar", f"{stem}_dseg.json", "application/json", _sidecar(run, label_map, provenance)),
             ),
             provenance=provenance,
-            scores=tuple(
-                Score("volume", value, label=name, unit="ml") for name, value in label_map.volumes_ml().items()
-            ),
+            scores=_score(volume, label_map),
             label_names=label_map.names,
             volumes_ml=label_map.volumes_ml(),
         )
@@ -168,6 +166,14 @@ class OpenSegmentation:
             device=self._device,
         )
         return describe(provenance, {run.scan.name: run.scan.blob_sha256})
+
+
+def _score(volume: Volume, label_map: LabelMap) -> tuple[Score, ...]:
+    """Return volumes, and what finds odd cases without a reference."""
+    from voxelight.medseg.quality import measure_quality
+
+    volumes = [Score("volume", value, label=name, unit="ml") for name, value in label_map.volumes_ml().items()]
+    return (*volumes, *(Score(each.name, each.value, label=each.label) for each in measure_quality(volume, label_map)))
 
 
 @lru_cache(maxsize=2)
