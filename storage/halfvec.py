@@ -14,7 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    bindparam,
+    Float,
     column,
     literal_column,
     select,
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS embedding_halfvec (
   value halfvec NOT NULL
 )
 """
+_PLACES = "CREATE INDEX IF NOT EXISTS ix_embedding_halfvec_space_id_id ON embedding_halfvec (space_id, id)"
 
 
 class HalfvecIndex:
@@ -65,6 +66,7 @@ class HalfvecIndex:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
             connection.execute(text(_TABLE))
+            connection.execute(text(_PLACES))
             self._copy(connection, space)
             connection.execute(text("SET LOCAL maintenance_work_mem = '512MB'"))
             connection.execute(
@@ -114,9 +116,10 @@ class HalfvecIndex:
                 "Search exactly, or build it: voxelight search graph",
             )
         # Written out, for the planner to see the very expression that is indexed.
-        nearness: ColumnElement[float] = literal_column(
-            f"(value::halfvec({int(space.dim)}) <#> CAST(:query AS halfvec({int(space.dim)})))"
-        )
+        dim = int(space.dim)
+        asked = f"[{','.join(map(str, query.astype(np.float16).tolist()))}]"
+        other = text(f"CAST(:query AS halfvec({dim}))").bindparams(query=asked)
+        nearness = literal_column(f"(value::halfvec({dim}))", Float).op("<#>", return_type=Float())(other)
         chosen = (
             select(literal_column("id", BigInteger), nearness.label("distance"))
             .select_from(table("embedding_halfvec"))
@@ -131,8 +134,7 @@ class HalfvecIndex:
             self._copy(connection, space)
             connection.execute(text(f"SET LOCAL hnsw.ef_search = {min(1000, max(int(k), int(breadth)))}"))
             connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
-            asked = f"[{','.join(map(str, query.astype(np.float16).tolist()))}]"
-            found = connection.execute(chosen, {"query": asked}).all()
+            found = connection.execute(chosen).all()
         return [(int(row[0]), -float(row[1])) for row in found]
 
     def _require(self, space: EmbeddingSpace) -> None:
@@ -150,17 +152,18 @@ class HalfvecIndex:
 
     @staticmethod
     def _copy(connection: Connection, space: EmbeddingSpace) -> None:
-        """Copy vectors that came since the last time."""
-        last = connection.scalar(
-            text("SELECT coalesce(max(id), 0) FROM embedding_halfvec WHERE space_id = :space"), {"space": space.id}
-        )
+        """Copy vectors that came since the last time; one at a time, and nobody waits where there is none."""
+        last, locked = _find_last(connection, space), False
         newer = select(Embedding.id, Embedding.vector).where(Embedding.space_id == space.id)
         while True:
-            rows = connection.execute(
-                newer.where(Embedding.id > bindparam("last")).order_by(Embedding.id).limit(_BLOCK_ROWS), {"last": last}
-            ).all()
+            after = newer.where(Embedding.id > last).order_by(Embedding.id)
+            rows = connection.execute(after.limit(_BLOCK_ROWS)).all()
             if not rows:
                 return
+            if not locked:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+                last, locked = _find_last(connection, space), True
+                continue
             ids = np.array([row.id for row in rows], np.int64)
             vectors = np.frombuffer(b"".join(row.vector for row in rows), "<f2").reshape(len(rows), space.dim)
             driver = connection.connection.driver_connection
@@ -170,6 +173,11 @@ class HalfvecIndex:
             ) as copy:
                 copy.write(b"".join(_encode(ids, vectors, int(space.id))))
             last = rows[-1].id
+
+
+def _find_last(connection: Connection, space: EmbeddingSpace) -> int:
+    newest = text("SELECT coalesce(max(id), 0) FROM embedding_halfvec WHERE space_id = :space")
+    return int(connection.scalar(newest, {"space": space.id}) or 0)
 
 
 def _encode(ids: Ids, vectors: NDArray[np.float16], space_id: int) -> Iterator[bytes]:
