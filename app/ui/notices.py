@@ -9,6 +9,7 @@ from voxelight.app.services import Services
 from voxelight.app.ui.wording import plain, say_count
 
 LOOK_S = 2.0
+_PAGE, _HEIGHT = "/api/v1/pages/notify", 60
 _ICONS = {"done": ":material/check_circle:", "failed": ":material/error:", "cancelled": ":material/cancel:"}
 
 
@@ -21,6 +22,12 @@ def show_notices(services: Services) -> None:
     """Say which of the jobs that were asked for from here have ended, now and while the page is open."""
     if st.session_state.get("watched"):
         st.fragment(_look, run_every=LOOK_S)(services)
+
+
+def offer_notifications() -> None:
+    """Offer notifications of the browser, which reach a person who looks at something else."""
+    theme = st.context.theme.type or "light"
+    st.iframe(f"{_PAGE}?theme={theme}", height=_HEIGHT, alt="Notify me in this browser when a job ends")
 
 
 def _look(services: Services) -> None:

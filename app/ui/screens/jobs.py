@@ -5,6 +5,7 @@ import streamlit as st
 from voxelight.app.ui.joblist import show_jobs
 from voxelight.app.ui.jobview import show_job
 from voxelight.app.ui.marks import show_empty
+from voxelight.app.ui.notices import offer_notifications
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.submission import show_form
 from voxelight.app.web import current_services
@@ -29,4 +30,5 @@ with problems_shown():
                 show_empty("A job works on a data set, and there is none yet.", "screens/upload.py", "Upload files")
         with jobs:
             st.subheader("All jobs")
+            offer_notifications()
             show_jobs(services)
