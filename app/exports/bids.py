@@ -27,6 +27,7 @@ class BidsFormat:
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
         self._subjects: dict[str, str] = {}
+        self._placed: set[str] = set()  # who has files that BIDS has names for
         self._taken: dict[str, str] = {}
         self._entries = 0
         self._cited: dict[str, None] = {}
@@ -58,9 +59,10 @@ class BidsFormat:
         }
         yield self._text("dataset_description.json", _json(description))
         yield self._text("README.md", _README)
-        rows = "".join(f"{name}\n" for name in sorted(self._subjects.values()))
-        yield self._text("participants.tsv", f"participant_id\n{rows}")
-        yield self._text(".bidsignore", f"{_DECODED}/\n")
+        if self._placed:
+            rows = "".join(f"{name}\n" for name in sorted(self._placed))
+            yield self._text("participants.tsv", f"participant_id\n{rows}")
+        yield self._text(".bidsignore", f"{_DECODED}\n")
 
     def _add_label_maps(self, entry: Entry) -> Iterator[Member]:
         for file in entry.find("label_map"):
@@ -106,6 +108,7 @@ class BidsFormat:
 
     def _name(self, entry: Entry, segmentation: str) -> str:
         result, subject = entry.result, self._subject(entry)
+        self._placed.add(subject)
         session = f"ses-{_alnum(result.session)}"
         named = "_".join(f"{entity}-{value}" for entity, value in find_entities(result.scan).items())
         path = f"{subject}/{session}/anat/{subject}_{session}_{named}{'_' if named else ''}seg-{segmentation}"

@@ -68,7 +68,7 @@ def test_the_validator_would_have_complained(services, segmented, tmp_path):
 
 def test_decoded_pictures_lie_in_a_folder_that_bids_leaves_alone(services, decoded, tmp_path):
     names = export(services, tmp_path, "bids", job=decoded.id)
-    assert (tmp_path / "bids/.bidsignore").read_text() == "decoded/\n"
+    assert (tmp_path / "bids/.bidsignore").read_text() == "decoded\n"
     pictures = [name for name in names if name.endswith("_reconstruction.png")]
     assert len(pictures) == decoded.total
     assert all(name.startswith("bids/decoded/sub-01/") for name in pictures)
