@@ -11,6 +11,7 @@ from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.privacy import Privacy
 from voxelight.app.verbs.quality import Quality
 from voxelight.app.verbs.recipes import Recipes
 from voxelight.app.verbs.results import Results
@@ -54,6 +55,7 @@ def open_services(settings: Settings) -> Services:
         queue=queue,
         datasets=Datasets(stores),
         scans=scans,
+        privacy=Privacy(stores, key),
         drops=drops,
         uploads=Uploads(stores, scans, arrivals, files, settings.upload_limit_bytes),
         jobs=Jobs(stores, queue),

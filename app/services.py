@@ -14,6 +14,7 @@ from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.privacy import Privacy
 from voxelight.app.verbs.quality import Quality
 from voxelight.app.verbs.recipes import Recipes
 from voxelight.app.verbs.results import Results
@@ -39,6 +40,7 @@ class Services:
     queue: JobQueue
     datasets: Datasets
     scans: Scans
+    privacy: Privacy
     drops: Drops
     uploads: Uploads
     jobs: Jobs

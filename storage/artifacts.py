@@ -194,6 +194,12 @@ class BlobStore:
             path.unlink(missing_ok=True)
             folder.rmdir()
 
+    def remove(self, sha256: str) -> None:
+        """Remove the content, if it is there."""
+        key = self._key(sha256)
+        if self._fs.exists(key):
+            self._fs.rm_file(key)
+
     def exists(self, sha256: str) -> bool:
         """Whether the content is there."""
         return bool(self._fs.exists(self._key(sha256)))

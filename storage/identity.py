@@ -61,6 +61,16 @@ class IdentityKey:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def read_text(self) -> str:
+        """Return the key as its file holds it: 64 hexadecimal digits.
+
+        Raises
+        ------
+        Unavailable
+            It is missing or can't be read.
+        """
+        return self._secret.hex()
+
     def hash_uid(self, uid: str) -> str:
         """Return the UID that stands for another: `2.25.` and 128 bits of its HMAC-SHA256 (PS3.5, B.2)."""
         return f"2.25.{int.from_bytes(self._digest('uid', uid)[:16], 'big')}"
@@ -72,7 +82,8 @@ class IdentityKey:
     def seal(self, content: dict[str, Any], context: str) -> bytes:
         """Encrypt by AES-256-GCM; it opens under the same context only."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, json.dumps(content).encode(), context.encode())
+        sealed: bytes = self._cipher.encrypt(nonce, json.dumps(content).encode(), context.encode())
+        return nonce + sealed
 
     def open(self, sealed: bytes, context: str) -> dict[str, Any]:
         """Decrypt what `seal` gave.

@@ -1,10 +1,11 @@
 """The two stores of one installation, opened together."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import CompoundSelect, Engine, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -40,6 +41,25 @@ def name_blob(session: Session, ref: BlobRef, media_type: str) -> None:
     session.execute(row.on_conflict_do_nothing())
 
 
+def forget_blobs(stores: Stores, sha256s: Iterable[str]) -> list[str]:
+    """Remove contents at once that no scan and no artifact names any more, and return their hashes."""
+    gone = []
+    for sha256 in dict.fromkeys(sha256s):
+        with stores.sessions.begin() as session:
+            row = delete(Blob).where(Blob.sha256 == sha256, Blob.sha256.not_in(_select_used()))
+            if session.execute(row.returning(Blob.sha256)).first() is None:
+                continue
+        stores.blobs.remove(sha256)
+        gone.append(sha256)
+    return gone
+
+
+def _select_used() -> CompoundSelect[str]:
+    return select(Scan.blob_sha256).union(
+        select(Scan.thumbnail_sha256).where(Scan.thumbnail_sha256.is_not(None)), select(Artifact.blob_sha256)
+    )
+
+
 def sweep(stores: Stores, older_than_s: float = 86_400) -> list[str]:
     """Remove blobs and temporary files that no row names, and rows of blobs that nothing refers to.
 
@@ -54,9 +74,6 @@ def sweep(stores: Stores, older_than_s: float = 86_400) -> list[str]:
             return set(session.scalars(select(Blob.sha256)))
 
     with stores.sessions.begin() as session:
-        used = select(Scan.blob_sha256).union(
-            select(Scan.thumbnail_sha256).where(Scan.thumbnail_sha256.is_not(None)), select(Artifact.blob_sha256)
-        )
-        for blob in session.scalars(select(Blob).where(Blob.sha256.not_in(used))):
+        for blob in session.scalars(select(Blob).where(Blob.sha256.not_in(_select_used()))):
             session.delete(blob)
     return stores.blobs.sweep(find_named, older_than_s)

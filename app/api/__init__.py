@@ -14,6 +14,7 @@ from voxelight.app.api import (
     health,
     jobs,
     models,
+    privacy,
     recipes,
     results,
     reviews,
@@ -83,6 +84,7 @@ def _say_problems(schema: dict[str, Any]) -> dict[str, Any]:
 ROUTERS = (
     datasets.router,
     scans.router,
+    privacy.router,
     recipes.router,
     jobs.router,
     results.router,

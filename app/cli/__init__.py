@@ -10,6 +10,10 @@ COMMANDS = {
     "serve": ("voxelight.app.cli.processes:serve", "Open the page and the API."),
     "worker": ("voxelight.app.cli.processes:worker", "Run jobs of a queue until stopped."),
     "ingest": ("voxelight.app.cli.ingest:ingest", "Check files and store them in a data set."),
+    "dicom": (
+        "voxelight.app.cli.dicom:dicom",
+        "Look at DICOM series, decide on held scans, give results back to their study.",
+    ),
     "segment": ("voxelight.app.cli.segment:segment", "Segment volumes and write their label maps."),
     "reconstruct": ("voxelight.app.cli.reconstruct:reconstruct", "Reconstruct seen pictures from betas."),
     "decode": (
@@ -22,6 +26,7 @@ COMMANDS = {
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
     "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel, repeat and copy jobs."),
+    "corrections": ("voxelight.app.cli.corrections:corrections", "List and add corrections of label maps."),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),

@@ -81,3 +81,13 @@ class TrainAnswer(Wire):
 
     files: list[Path]
     dice: dict[str, float]
+
+
+class SeriesAnswer(Wire):
+    """A DICOM series: its voxels (columns, rows, slices), or why it can't be taken in."""
+
+    name: str
+    modality: str
+    files: int
+    shape: tuple[int, int, int] | None
+    problem: Problem | None

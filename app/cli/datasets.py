@@ -32,10 +32,13 @@ def datasets() -> None:
 @click.argument("name")
 @facts
 @click.option("--simulated", is_flag=True, help="Made by a model, not measured.")
+@click.option(
+    "--keeps-headers", is_flag=True, help="Clinical and local: headers keep who was scanned, nothing can be exported."
+)
 @click.pass_obj
-def create(shell: Shell, /, name: str, simulated: bool, **given: Any) -> None:
+def create(shell: Shell, /, name: str, simulated: bool, keeps_headers: bool, **given: Any) -> None:
     """Create a data set."""
-    request = ask(DatasetRequest, name=name, simulated=simulated, **_stated(given))
+    request = ask(DatasetRequest, name=name, simulated=simulated, keeps_headers=keeps_headers, **_stated(given))
     _answer(shell, shell.services.datasets.create(request))
 
 

@@ -15,8 +15,9 @@ from voxelight.app.exports.zipping import stream_zip
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, JobAnswer, ResultAnswer, ResultQuery
 from voxelight.app.schemas_exports import ExportAnswer, ExportFormat, FormatAnswer
 from voxelight.app.verbs.jobs import Jobs
+from voxelight.app.verbs.privacy import refuse_export
 from voxelight.app.verbs.results import Results
-from voxelight.models.errors import NotFound, Refused
+from voxelight.models.errors import NotFound
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Dataset, Run
 from voxelight.storage.stores import Stores
@@ -166,12 +167,6 @@ class Exports:
     def _refuse_none(entries: Sequence[Entry]) -> None:
         if not entries:
             raise NotFound("no result that fits", "at least one", "Loosen the conditions.")
-
-
-def refuse_export(dataset: Dataset) -> None:
-    """Refuse to let clinical data out that keep identity in their headers."""
-    if dataset.keeps_headers:
-        raise Refused(f"data set {dataset.name}, clinical and local", "a data set without identity", "Keep it here.")
 
 
 def _count(entries: Sequence[Entry]) -> list[FormatAnswer]:

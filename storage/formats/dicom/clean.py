@@ -4,7 +4,7 @@ import io
 import re
 import warnings
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -131,7 +131,7 @@ class Cleaner:
         """Move a date, or the date of a moment; one without a day is emptied, and so is a time zone."""
         found = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})([\d.]*)(?:[+-]\d{4})?", value.strip())
         try:
-            day = datetime(*(int(part) for part in found.groups()[:3])) + timedelta(self.days) if found else None
+            day = date(int(found[1]), int(found[2]), int(found[3])) + timedelta(self.days) if found else None
         except (ValueError, OverflowError):
             day = None
         return f"{day:%Y%m%d}{found[4]}" if day and found else ""

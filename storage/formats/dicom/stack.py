@@ -122,10 +122,10 @@ def _find_step(
     if len(frames) == 1:
         header = series.headers[frames[0].file]
         thickness = as_number(header.get("SpacingBetweenSlices"), 0) or as_number(header.get("SliceThickness"), 0)
-        return normal * (thickness if thickness > 0 else 1.0)
+        return np.asarray(normal * (thickness if thickness > 0 else 1.0))
     _refuse_gaps(series, heights)
     positions = np.array([frame.position for frame in frames])
-    step = (positions[-1] - positions[0]) / (len(frames) - 1)
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(frames) - 1)
     tilt = float(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
     if tilt > _TILT:
         raise BadInput(
