@@ -1,6 +1,7 @@
 """Small inputs for the service layer."""
 
 import io
+import uuid
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,11 @@ import pytest
 import scipy.io
 
 from voxelight.app.schemas import DatasetRequest, ScanRequest
+from voxelight.models.values import LabelMap
+from voxelight.storage.formats.names import image_stem
+from voxelight.storage.formats.nifti import read_source_grid, write_label_map
+from voxelight.storage.results import Outcome, OutputFile, record_run
+from voxelight.storage.schema import Job, Model, Run, Scan
 
 
 def _mat(n_stimuli: int, n_repeats: int, seed: int = 0) -> bytes:
@@ -72,6 +78,34 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+def keep_label_map(services, path: Path, labels: np.ndarray, names: dict[int, str], dataset: str) -> uuid.UUID:
+    """Store an image, and over it a label map on its stored axes as a worker writes one; return the id of the run."""
+    scan = services.scans.ingest_path(path, ScanRequest(name=path.name, dataset=dataset))
+    grid = read_source_grid(path)
+    turned = nib.as_closest_canonical(nib.Nifti1Image(labels, nib.load(path).affine))
+    label_map = LabelMap(np.asarray(turned.dataobj).astype(np.uint8), grid.geometry, names)
+    written = path.with_name(f"{image_stem(path.name)}_dseg.nii.gz")
+    write_label_map(written, label_map, grid)
+    with services.stores.sessions.begin() as session:
+        row = session.get_one(Scan, scan.id)
+        subject = row.imaging_session.subject
+        model = Model(name=f"drawn-{uuid.uuid4().hex[:6]}", version="1", task="segmentation")
+        job = Job(kind="segment", recipe="drawn", dataset=subject.dataset, model=model, queue="cpu", status="done")
+        run = Run(job=job, item_key=path.name, position=0, subject=subject, scan=row)
+        session.add_all([model, job, run])
+        session.flush()
+        run_id = run.id
+    file = OutputFile("label_map", written.name, "application/gzip", written.read_bytes())
+    record_run(services.stores, run_id, Outcome((file,), label_names=names, volumes_ml=label_map.volumes_ml()))
+    return run_id
+
+
+@pytest.fixture(scope="session")
+def store_label_map():
+    """Store an image with a drawn label map, as a result."""
+    return keep_label_map
+
+
 @pytest.fixture
 def brain(services, betas_mat):
     """The name of a data set that may be decoded, with betas in it."""
@@ -87,3 +121,37 @@ def volumes(services, crops):
     for path in crops:
         services.scans.ingest_path(path, ScanRequest(name=path.name, dataset="volumes"))
     return "volumes"
+
+
+def make_slices(count: int = 5, side: int = 16, name: str = "Doe^Jane", number: int = 3) -> list[bytes]:
+    """An MR series as a scanner writes it, a file a slice, with a person's name in it."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    files = []
+    for place in range(count):
+        pixels = np.random.default_rng(place).integers(0, 900, (side, side), dtype=np.uint16)
+        slice_ = Dataset()
+        slice_.file_meta = FileMetaDataset()
+        slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.FrameOfReferenceUID = study, series, frame
+        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = name, "4711", "20240229", "MR"
+        slice_.SeriesNumber, slice_.InstanceNumber, slice_.SeriesDescription = number, place + 1, "t1 mprage"
+        slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
+        slice_.PixelSpacing, slice_.SliceThickness, slice_.Rows, slice_.Columns = [1, 1], 2, side, side
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation, slice_.PixelRepresentation = 1, "MONOCHROME2", 0
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+        slice_.PixelData = pixels.tobytes()
+        buffer = io.BytesIO()
+        slice_.save_as(buffer, enforce_file_format=True)
+        files.append(buffer.getvalue())
+    return files
+
+
+@pytest.fixture(scope="session")
+def slices() -> list[bytes]:
+    """The files of a small DICOM series."""
+    return make_slices()

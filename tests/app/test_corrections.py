@@ -9,13 +9,10 @@ import pytest
 import SimpleITK
 from sqlalchemy import func, select
 
-from voxelight.app.schemas import DatasetRequest, JobRequest, ScanRequest
+from voxelight.app.schemas import DatasetRequest, JobRequest
 from voxelight.app.schemas_viewer import CorrectionRequest, InterpolationRequest
 from voxelight.models.errors import BadInput, NotFound
-from voxelight.models.values import LabelMap
-from voxelight.storage.formats.nifti import read_source_grid, write_label_map
-from voxelight.storage.results import Outcome, OutputFile, record_run
-from voxelight.storage.schema import Artifact, Blob, Correction, Run, Scan
+from voxelight.storage.schema import Artifact, Blob, Correction, Run
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 NAMES = {1: "anterior", 2: "posterior"}
@@ -38,29 +35,12 @@ def pack(array: np.ndarray, affine: np.ndarray = AFFINE, descrip: str = "") -> b
 
 
 @pytest.fixture
-def segmented(services, tmp_path):
-    """Id of a run that gave a label map, written as a worker writes it."""
+def segmented(services, store_label_map, tmp_path):
+    """Id of a run that gave a label map."""
     services.datasets.create(DatasetRequest(name="mri"))
     path = tmp_path / "brain.nii"
     path.write_bytes(pack(np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16)))
-    scan = services.scans.ingest_path(path, ScanRequest(name="brain.nii", dataset="mri"))
-    job = services.jobs.submit(JobRequest(kind="segment", recipe="hippocampus-agunet", dataset="mri"))
-    grid = read_source_grid(path)
-    turned = nib.as_closest_canonical(nib.Nifti1Image(drawn_array(), AFFINE))
-    label_map = LabelMap(np.asarray(turned.dataobj), grid.geometry, NAMES)
-    write_label_map(tmp_path / "brain_dseg.nii.gz", label_map, grid)
-    content = (tmp_path / "brain_dseg.nii.gz").read_bytes()
-    with services.stores.sessions.begin() as session:
-        run = session.scalar(select(Run).where(Run.job_id == job.id))
-        if run is None:
-            row = session.get_one(Scan, scan.id)
-            run = Run(job_id=job.id, item_key="one", position=0, subject=row.imaging_session.subject, scan=row)
-            session.add(run)
-            session.flush()
-        run_id = run.id
-    files = (OutputFile("label_map", "brain_dseg.nii.gz", "application/gzip", content),)
-    record_run(services.stores, run_id, Outcome(files, label_names=NAMES, volumes_ml=label_map.volumes_ml()))
-    return run_id
+    return store_label_map(services, path, drawn_array(), NAMES, "mri")
 
 
 @pytest.fixture
