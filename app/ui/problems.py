@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import streamlit as st
 from pydantic import BaseModel, ValidationError
 
+from voxelight.app.schemas import Problem
 from voxelight.app.ui.wording import plain, say_name
 from voxelight.models.errors import BadInput, VoxelightError
 
@@ -14,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 _LABEL_PATTERN = "[A-Za-z0-9]"
 
 
-def show_problem(error: VoxelightError, about: str = "") -> None:
+def show_problem(error: VoxelightError | Problem, about: str = "") -> None:
     """Show a refusal."""
     title = f"**{plain(about)}**  \n" if about else ""
     st.error(

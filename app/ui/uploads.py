@@ -1,56 +1,97 @@
 """Take in files as they are dropped, each once, and show what the intake check found."""
 
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from voxelight.app.schemas import ScanAnswer, ScanRequest
+from voxelight.app.problem import describe_problem
+from voxelight.app.schemas_uploads import AssignedName, DropAnswer, Place, RefusedPart
 from voxelight.app.services import Services
-from voxelight.app.ui.pictures import show_thumbnail
+from voxelight.app.ui.naming import ask_pattern, preview_names
 from voxelight.app.ui.problems import build, show_problem
+from voxelight.app.ui.scancards import show_pictures, show_scan
 from voxelight.app.ui.targets import Target
-from voxelight.app.ui.wording import KINDS, plain, say_fact, say_grid, say_many, say_name, say_size, say_time
+from voxelight.app.ui.wording import KINDS, plain, say_grid, say_many, say_size, say_time
+from voxelight.app.verbs.drops import Dropped, stands_alone
 from voxelight.models.errors import VoxelightError
+from voxelight.storage.artifacts import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-Outcome = ScanAnswer | VoxelightError
-_ACCEPTED = "NIfTI images (.nii, .nii.gz), betas (.mat), events (.tsv), pictures (.png, .jpg)"
-_LISTED = 200
+SMALL, LARGE = "Up to 200 MB each", "Larger files, and folders"
+_ACCEPTED = (
+    "NIfTI images (.nii, .nii.gz), DICOM (loose or in a .zip), betas (.mat), events (.tsv), pictures (.png, .jpg)"
+)
+_HELP = (
+    "Each file is checked at once. DICOM files that are dropped together become one scan a series. "
+    "More in docs/uploads.md."
+)
+_PAGE = "/api/v1/pages/upload"
+_FRAME_HEIGHT = 760
+_LISTED, _LOOK_S = 200, 5.0
+
+
+def choose_way() -> str:
+    """Ask whether files go through the page's own uploader, or in pieces."""
+    way = st.segmented_control(
+        "Files",
+        [SMALL, LARGE],
+        default=SMALL,
+        required=True,
+        key="way",
+        help="Larger files are sent in pieces: they can pause, and go on after the tab was closed.",
+    )
+    return str(way)
 
 
 def receive_files(services: Services, target: Target) -> None:
     """Ask for files, take in what is new and show what became of each."""
     # Another target is another uploader: no file follows a person from one subject to the next.
-    key = f"files/{target.dataset.name}/{target.subject}/{target.session}"
+    where = f"{target.dataset.name}/{target.subject}/{target.session}"
+    pattern = ask_pattern()
     files = st.file_uploader(
-        f"Files for subject {plain(target.subject)}, session {plain(target.session)}: {_ACCEPTED}",
+        f"Files for {_say_place(target, bool(pattern))}: {_ACCEPTED}",
         accept_multiple_files=True,
-        key=key,
-        help="Up to 200 MB each. For larger ones: PUT /api/v1/datasets/NAME/scans/FILE, or voxelight ingest.",
+        key=f"files/{where}/{st.session_state.setdefault('drops', 0)}",
+        help=_HELP,
     )
-    outcomes = _take_in(services, target, files)
-    if not outcomes:
-        st.caption(
-            "Each file is checked at once. What can't be used is refused with the reason, and nothing of it is kept."
-        )
-        return
-    refused = [(name, found) for name, found in outcomes if isinstance(found, VoxelightError)]
-    stored = [found for _, found in outcomes if isinstance(found, ScanAnswer)]
-    st.markdown(f"**{len(stored)} stored, {len(refused)} refused**")
-    for name, error in refused:
-        show_problem(error, name)
-    for scan in stored:
-        if scan.kind != "picture":
-            _show_scan(services, scan)
-    _show_pictures(services, [scan for scan in stored if scan.kind == "picture"])
+    known: dict[str, DropAnswer] = st.session_state.setdefault("taken_in", {})
+    due = [file for file in files if file.file_id not in known]
+    if due and pattern:
+        rows = preview_names(pattern, [file.name for file in due], target)
+        if rows and st.button(f"Store {say_many(_count(rows), 'file')}", type="primary", disabled=not _count(rows)):
+            assigned = [(file, row) for file, row in zip(due, rows, strict=True) if not row.problem]
+            _take_in(services, [(file, _place(target, row), row.as_name) for file, row in assigned])
+    elif due:
+        _take_in(services, [(file, _place(target), file.name) for file in due])
+    _show_outcomes(services, [known[file.file_id] for file in files if file.file_id in known])
 
 
-def list_stored(services: Services, target: Target) -> None:
-    """Show what the data set holds."""
+def show_large(target: Target) -> None:
+    """Show the page that sends large files and folders in pieces, which also stands alone."""
+    asked = {"dataset": target.dataset.name, "subject": target.subject, "session": target.session}
+    address = f"{_PAGE}?{urlencode(asked | {'theme': st.context.theme.type or 'light'})}"
+    st.iframe(address, height=_FRAME_HEIGHT, alt="Upload of large files and folders")
+    st.caption(
+        f"[Open it in a tab of its own]({address}) to go on while you work elsewhere on this page. It stops when this "
+        "page is left, and goes on where it was."
+    )
+
+
+def list_stored(services: Services, target: Target, live: bool) -> None:
+    """Show what the data set holds, again and again where files come in elsewhere."""
     st.subheader(f"In {plain(target.dataset.name)}")
-    scans = services.scans.list(target.dataset.name, limit=_LISTED)
+    st.fragment(_list_scans, run_every=_LOOK_S if live else None)(services, target.dataset.name)
+
+
+def _list_scans(services: Services, dataset: str) -> None:
+    scans = services.scans.list(dataset, limit=_LISTED)
     if not scans.items:
         st.caption("No file yet. Drop some above.")
         return
@@ -63,6 +104,7 @@ def list_stored(services: Services, target: Target) -> None:
             "Size": say_size(scan.size),
             "Grid": say_grid(scan.geometry),
             "Warnings": len(scan.warnings),
+            "Held": scan.held,
             "Added": say_time(scan.created_at),
         }
         for scan in scans.items
@@ -72,59 +114,64 @@ def list_stored(services: Services, target: Target) -> None:
         st.caption(f"The newest {_LISTED} files are shown.")
 
 
-def _take_in(services: Services, target: Target, files: "list[UploadedFile]") -> list[tuple[str, Outcome]]:
-    known: dict[str, Outcome] = st.session_state.setdefault("taken_in", {})
-    due = [file for file in files if file.file_id not in known]
-    if due:
-        progress = st.progress(0.0)
-        for number, file in enumerate(due):
-            progress.progress(number / len(due), f"Checking {plain(file.name)}")
-            known[file.file_id] = _ingest(services, target, file)
-        st.rerun()  # so that what was drawn before counts the newcomers too
-    return [(file.name, known[file.file_id]) for file in files]
+def _say_place(target: Target, by_name: bool) -> str:
+    if by_name:
+        return "subjects and sessions by their names"
+    return f"subject {plain(target.subject)}, session {plain(target.session)}"
 
 
-def _ingest(services: Services, target: Target, file: "UploadedFile") -> Outcome:
-    try:
-        request = build(
-            ScanRequest, name=file.name, dataset=target.dataset.name, subject=target.subject, session=target.session
+def _place(target: Target, row: AssignedName | None = None) -> dict[str, str]:
+    source = row or target
+    return {"dataset": target.dataset.name, "subject": source.subject, "session": source.session}
+
+
+def _count(rows: Sequence[AssignedName]) -> int:
+    return sum(not row.problem for row in rows)
+
+
+def _take_in(services: Services, due: "Sequence[tuple[UploadedFile, dict[str, str], str]]") -> None:
+    """Take in each file that stands alone by itself, and loose ones of one place together."""
+    known: dict[str, DropAnswer] = st.session_state["taken_in"]
+    groups: dict[tuple[str, ...], list[tuple[UploadedFile, dict[str, str], str]]] = {}
+    for file, place, name in due:
+        key = (file.file_id,) if stands_alone(name) else tuple(place.values())
+        groups.setdefault(key, []).append((file, place, name))
+    progress = st.progress(0.0)
+    for number, group in enumerate(groups.values()):
+        title = plain(group[0][2]) if len(group) == 1 else say_many(len(group), "loose file")
+        progress.progress(number / len(groups), f"Checking {title}")
+        outcome = _take_group(services, group)
+        known.update({file.file_id: outcome for file, _, _ in group})
+    st.rerun()  # so that what was drawn before counts the newcomers too
+
+
+def _take_group(services: Services, group: "Sequence[tuple[UploadedFile, dict[str, str], str]]") -> DropAnswer:
+    with tempfile.TemporaryDirectory(dir=services.settings.spool) as folder:
+        files = []
+        for number, (file, _, name) in enumerate(group):
+            path = Path(folder, str(number))
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy, CHUNK_BYTES)
+            files.append(Dropped(path, name))
+        try:
+            return services.drops.take_in(files, build(Place, **group[0][1]))
+        except VoxelightError as error:
+            return DropAnswer(scans=[], problems=[RefusedPart(name=group[0][2], problem=describe_problem(error))])
+
+
+def _show_outcomes(services: Services, outcomes: Sequence[DropAnswer]) -> None:
+    if not outcomes:
+        st.caption(
+            "Each file is checked at once. What can't be used is refused with the reason, and nothing of it is kept."
         )
-        return services.scans.ingest(file, request)
-    except VoxelightError as error:
-        return error
-
-
-def _show_scan(services: Services, scan: ScanAnswer) -> None:
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{plain(scan.name)}**", width="content")
-            st.badge(KINDS.get(scan.kind, scan.kind), color="green", icon=":material/check:")
-            st.caption(say_size(scan.size), width="content")
-        if scan.geometry:
-            st.markdown(say_grid(scan.geometry))
-        st.caption(" · ".join(f"{plain(say_name(name))} {plain(say_fact(fact))}" for name, fact in scan.facts.items()))
-        show_thumbnail(services, scan, _describe_thumbnail(scan))
-        for warning in scan.warnings:
-            st.warning(f"{plain(say_name(warning['found']))}. {plain(warning['remedy'])}", icon=":material/warning:")
-
-
-def _describe_thumbnail(scan: ScanAnswer) -> str:
-    if scan.kind == "betas":
-        return "The first stimuli"
-    first = "first volume, " if scan.kind == "series" else ""
-    return f"{first}axial, coronal and sagittal middle plane".capitalize()
-
-
-def _show_pictures(services: Services, scans: list[ScanAnswer]) -> None:
-    if not scans:
         return
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f"**{say_many(len(scans), 'picture')}**", width="content")
-            st.badge("Stimuli", color="green", icon=":material/check:")
-        with st.container(horizontal=True, key="pixels-uploads"):
-            for scan in scans:
-                show_thumbnail(services, scan, plain(scan.name), width=112)
-        for scan in scans:
-            for warning in scan.warnings:
-                st.warning(f"{plain(scan.name)}: {plain(warning['found'])}. {plain(warning['remedy'])}")
+    each = list({id(outcome): outcome for outcome in outcomes}.values())  # loose files share one
+    stored = [scan for outcome in each for scan in outcome.scans]
+    refused = [part for outcome in each for part in outcome.problems]
+    st.markdown(f"**{len(stored)} stored, {len(refused)} refused**")
+    for part in refused:
+        show_problem(part.problem, part.name)
+    for scan in stored:
+        if scan.kind != "picture":
+            show_scan(services, scan)
+    show_pictures(services, [scan for scan in stored if scan.kind == "picture"])

@@ -1,7 +1,6 @@
 """Small inputs for the service layer."""
 
 import io
-import uuid
 from pathlib import Path
 
 import nibabel as nib
@@ -10,11 +9,6 @@ import pytest
 import scipy.io
 
 from voxelight.app.schemas import DatasetRequest, ScanRequest
-from voxelight.models.values import LabelMap
-from voxelight.storage.formats.names import image_stem
-from voxelight.storage.formats.nifti import read_source_grid, write_label_map
-from voxelight.storage.results import Outcome, OutputFile, record_run
-from voxelight.storage.schema import Job, Model, Run, Scan
 
 
 def _mat(n_stimuli: int, n_repeats: int, seed: int = 0) -> bytes:
@@ -76,34 +70,6 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         paths.append(folder / f"crop{number}.nii.gz")
         nib.save(nib.Nifti1Image(array, np.eye(4)), paths[-1])
     return paths
-
-
-def keep_label_map(services, path: Path, labels: np.ndarray, names: dict[int, str], dataset: str) -> uuid.UUID:
-    """Store an image, and over it a label map on its stored axes as a worker writes one; return the id of the run."""
-    scan = services.scans.ingest_path(path, ScanRequest(name=path.name, dataset=dataset))
-    grid = read_source_grid(path)
-    turned = nib.as_closest_canonical(nib.Nifti1Image(labels, nib.load(path).affine))
-    label_map = LabelMap(np.asarray(turned.dataobj).astype(np.uint8), grid.geometry, names)
-    written = path.with_name(f"{image_stem(path.name)}_dseg.nii.gz")
-    write_label_map(written, label_map, grid)
-    with services.stores.sessions.begin() as session:
-        row = session.get_one(Scan, scan.id)
-        subject = row.imaging_session.subject
-        model = Model(name=f"drawn-{uuid.uuid4().hex[:6]}", version="1", task="segmentation")
-        job = Job(kind="segment", recipe="drawn", dataset=subject.dataset, model=model, queue="cpu", status="done")
-        run = Run(job=job, item_key=path.name, position=0, subject=subject, scan=row)
-        session.add_all([model, job, run])
-        session.flush()
-        run_id = run.id
-    file = OutputFile("label_map", written.name, "application/gzip", written.read_bytes())
-    record_run(services.stores, run_id, Outcome((file,), label_names=names, volumes_ml=label_map.volumes_ml()))
-    return run_id
-
-
-@pytest.fixture(scope="session")
-def store_label_map():
-    """Store an image with a drawn label map, as a result."""
-    return keep_label_map
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import streamlit as st
 
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.targets import choose_target
-from voxelight.app.ui.uploads import list_stored, receive_files
+from voxelight.app.ui.uploads import LARGE, choose_way, list_stored, receive_files, show_large
 from voxelight.app.web import current_services
 
 st.title("Upload")
@@ -14,12 +14,17 @@ with problems_shown():
     with where:
         st.subheader("Where they belong")
         target = choose_target(services)
+    way = ""
     with what:
         st.subheader("Files")
         if target:
-            receive_files(services, target)
+            way = choose_way()
+            if way == LARGE:
+                show_large(target)
+            else:
+                receive_files(services, target)
         else:
             st.caption("Create a data set first.")
     if target:
         st.divider()
-        list_stored(services, target)
+        list_stored(services, target, live=way == LARGE)

@@ -175,9 +175,14 @@ def test_two_requests_never_write_to_one_upload(services, begin, send, is_proble
 
 def test_what_came_before_the_connection_broke_stays(services, begin, ask):
     upload = begin("t1.nii", 10).json()["id"]
-    with pytest.raises(ConnectionError), services.uploads.append(uuid.UUID(upload), 0) as piece:
-        piece.write(b"first")
-        raise ConnectionError
+
+    def break_off():
+        with services.uploads.append(uuid.UUID(upload), 0) as piece:
+            piece.write(b"first")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        break_off()
     assert ask(upload) == (5, 10)
 
 

@@ -6,6 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from voxelight.app.ui.uploads import LARGE
+
 EVENTS = b"stim_file\nface.png\nhouse.png\n"
 
 
@@ -125,3 +127,42 @@ def test_consent_given_later_opens_the_data_set(visit, services):
     one(app.button, "Save").click().run()
     changed = services.datasets.show("later")
     assert (changed.consent, changed.purpose) == ("given", "Decode")
+
+
+def test_names_say_where_many_files_go_once_that_was_looked_at(visit, services, dataset):
+    app = visit("upload")
+    one(app.text_input, "Pattern of names").set_value("sub-{subject}_ses-{session}_*.tsv").run()
+    files = [(f"sub-{number:02}_ses-b_events.tsv", EVENTS, "x/y") for number in (1, 2, 3)]
+    app.file_uploader[0].set_value([*files, ("notes.tsv", EVENTS, "x/y")]).run()
+    assert "3 of 4 files, 3 subjects; 1 do not fit and stay here" in texts(app)
+    assert not services.scans.list(dataset, kind="events").items, "nothing is stored before somebody agrees"
+    one(app.button, "Store 3 files").click().run()
+    assert "3 stored, 0 refused" in texts(app)
+    stored = services.scans.list(dataset, kind="events").items
+    assert {(scan.subject, scan.session) for scan in stored} == {("01", "b"), ("02", "b"), ("03", "b")}
+
+
+def test_a_pattern_that_is_none_is_refused_in_words(visit, services, dataset):
+    app = visit("upload")
+    one(app.text_input, "Pattern of names").set_value("sub-01").run()
+    app.file_uploader[0].upload("events.tsv", EVENTS).run()
+    assert "with no part in braces" in texts(app)
+    assert not services.scans.list(dataset, kind="events").items
+
+
+def test_loose_files_of_a_series_become_one_scan(visit, services, dataset, slices):
+    app = visit("upload")
+    app.file_uploader[0].set_value([(f"IM{number:04}", content, "x/y") for number, content in enumerate(slices)]).run()
+    assert "1 stored, 0 refused" in texts(app)
+    [scan] = services.scans.list(dataset, kind="volume").items
+    assert (scan.facts["slices"], scan.deid_status) == (len(slices), "cleaned")
+    assert "What names somebody was taken out of its header." in texts(app)
+    assert "Doe" not in texts(app)
+
+
+def test_large_files_have_a_page_of_their_own(visit, dataset):
+    app = visit("upload")
+    app.segmented_control[0].set_value(LARGE).run()
+    assert not app.exception
+    assert not app.file_uploader
+    assert "/api/v1/pages/upload?dataset=noise&subject=01&session=01&theme=" in texts(app)
