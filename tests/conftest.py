@@ -4,16 +4,26 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import nibabel as nib
+import numpy as np
 import pytest
 from checks.folder import find_folder
 from sqlalchemy import create_engine, make_url, text
 
 from voxelight.app.bootstrap import open_services
+from voxelight.app.schemas import ScanRequest
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
+from voxelight.models.values import LabelMap
+from voxelight.storage.formats.names import image_stem
+from voxelight.storage.formats.nifti import read_source_grid, write_label_map
+from voxelight.storage.results import Outcome, OutputFile, record_run
+from voxelight.storage.schema import Job, Model, Run, Scan
 
 pytest_plugins = ["checks.report", "pytester"]
 
@@ -95,6 +105,36 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
     opened.close()
 
 
+def keep_label_map(
+    services: Services, path: Path, labels: np.ndarray, names: dict[int, str], dataset: str
+) -> uuid.UUID:
+    """Store an image, and over it a label map on its stored axes as a worker writes one; return the id of the run."""
+    scan = services.scans.ingest_path(path, ScanRequest(name=path.name, dataset=dataset))
+    grid = read_source_grid(path)
+    turned = nib.as_closest_canonical(nib.Nifti1Image(labels, nib.load(path).affine))
+    label_map = LabelMap(np.asarray(turned.dataobj).astype(np.uint8), grid.geometry, names)
+    written = path.with_name(f"{image_stem(path.name)}_dseg.nii.gz")
+    write_label_map(written, label_map, grid)
+    with services.stores.sessions.begin() as session:
+        row = session.get_one(Scan, scan.id)
+        subject = row.imaging_session.subject
+        model = Model(name=f"drawn-{uuid.uuid4().hex[:6]}", version="1", task="segmentation")
+        job = Job(kind="segment", recipe="drawn", dataset=subject.dataset, model=model, queue="cpu", status="done")
+        run = Run(job=job, item_key=path.name, position=0, subject=subject, scan=row)
+        session.add_all([model, job, run])
+        session.flush()
+        run_id = run.id
+    file = OutputFile("label_map", written.name, "application/gzip", written.read_bytes())
+    record_run(services.stores, run_id, Outcome((file,), label_names=names, volumes_ml=label_map.volumes_ml()))
+    return run_id
+
+
+@pytest.fixture(scope="session")
+def store_label_map() -> Callable[..., uuid.UUID]:
+    """Store an image with a label map that no model set, as a result: services, path, labels, names, data set -> run."""
+    return keep_label_map
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture, marker in MARKERS.items():
@@ -110,3 +150,55 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and no test may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., list[Path]]:
+    """Write a made-up MR series, a file a slice, with a made-up person in every header; `change` may spoil a slice."""
+    return _write_dicom
+
+
+def _write_dicom(
+    folder: Path,
+    slices: int = 6,
+    axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
+    change: Callable[[Any, int], None] | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    folder.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).integers(0, 1000, (slices, 10, 12)).astype("<u2")
+    normal = np.cross(axes[:3], axes[3:])
+    written = []
+    for place, plane in enumerate(voxels):
+        header = Dataset()
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.file_meta.SourceApplicationEntityTitle = "WARD7"
+        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", f"1.2.3.{seed}.{place + 1}"
+        header.StudyInstanceUID, header.SeriesInstanceUID = f"1.2.3.{seed}", f"1.2.3.{seed}.100"
+        header.FrameOfReferenceUID = f"1.2.3.{seed}.200"
+        header.PatientName, header.PatientID, header.PatientBirthDate = "Doe^Jane", "HOSP-4711", "19510203"
+        header.PatientSex, header.PatientAge, header.InstitutionName = "F", "073Y", "Mercy Hospital"
+        header.ReferringPhysicianName, header.AccessionNumber, header.StudyID = "House^G", "ACC-0815", "ST-1"
+        header.StudyDate, header.AcquisitionDateTime, header.StudyTime = "20240310", "20240310101500.5+0100", "101500"
+        header.StudyDescription, header.SeriesDescription = "Brain of Jane Doe", "t1 MPRAGE sag Doe"
+        header.StationName, header.DeviceSerialNumber, header.OperatorsName = "MR-BASEMENT", "SN-99", "Nurse^N"
+        header.ImageComments, header.Manufacturer, header.Modality = "call Jane at home", "Maker", "MR"
+        block = header.private_block(0x0029, "MAKER", create=True)
+        block.add_new(0x10, "LO", "Doe, Jane, private")
+        header.SeriesNumber, header.InstanceNumber = 3, place + 1
+        header.ImagePositionPatient = [round(float(x), 6) for x in np.array([-20.0, 5, 7]) + normal * 2.5 * place]
+        header.ImageOrientationPatient, header.PixelSpacing, header.SliceThickness = list(axes), [0.8, 0.9], 2.5
+        header.Rows, header.Columns, header.SamplesPerPixel = 10, 12, 1
+        header.PhotometricInterpretation, header.PixelRepresentation = "MONOCHROME2", 0
+        header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
+        header.PixelData = plane.tobytes()
+        if change:
+            change(header, place)
+        written.append(folder / f"{seed}-{place:03d}.dcm")
+        header.save_as(written[-1], enforce_file_format=True)
+    return written
