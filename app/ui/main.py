@@ -15,6 +15,7 @@ page = st.navigation(
         st.Page("screens/jobs.py", title="Jobs", icon=":material/play_circle:"),
         st.Page("screens/results.py", title="Results", icon=":material/imagesmode:"),
         st.Page("screens/viewer.py", title="Viewer", icon=":material/view_in_ar:"),
+        st.Page("screens/export.py", title="Export", icon=":material/archive:"),
         st.Page("screens/models.py", title="Models", icon=":material/hub:"),
         st.Page("screens/about.py", title="About", icon=":material/info:"),
     ],
