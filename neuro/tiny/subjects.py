@@ -23,11 +23,11 @@ from voxelight.neuro.simulation import (
     simulate,
 )
 from voxelight.neuro.simulation.streams import find_stream
+from voxelight.neuro.tiny.descent import Sitting
 from voxelight.neuro.tiny.pictures import Pictures
 from voxelight.neuro.tiny.recipe import TinyRecipe
 from voxelight.neuro.train import Fitted, fit_decoder
 from voxelight.neuro.training.batches import TrainingSubject
-from voxelight.neuro.training.loop import Hooks, LoopOptions
 from voxelight.neuro.training.samples import TrainingData
 from voxelight.neuro.training.standardise import standardise_voxels
 from voxelight.neuro.training.start import build_decoder
@@ -137,7 +137,7 @@ def record_subject(training: Pictures, held_out: Pictures, recipe: TinyRecipe) -
 
 
 def fit_subject(
-    recording: Recording, keys: Sequence[str], tokens: Tensor, recipe: TinyRecipe, device: str, hooks: Hooks
+    recording: Recording, keys: Sequence[str], tokens: Tensor, recipe: TinyRecipe, device: str, sitting: Sitting
 ) -> Fitted:
     """Fit a MindEye2 decoder with its prior to a recording.
 
@@ -148,7 +148,7 @@ def fit_subject(
     tokens : tensor (picture, token, dim), theirs
     recipe : its stage `subject` and seed
     device : to train on
-    hooks : checkpoints, curve and interruption
+    sitting : checkpoints, curve and interruption
     """
     decoder = recipe.subject.find_decoder(recipe.seed)
     betas = recording.betas
@@ -161,7 +161,7 @@ def fit_subject(
     )
     data = TrainingData((subject,), CachedTargets({"tokens": TokenTable(keys, tokens)}), frozenset(recording.shown))
     network = build_decoder(decoder, [betas.values.shape[1]])
-    return fit_decoder(network, data, decoder, device, hooks, LoopOptions(checkpoint_s=60, log_steps=25))
+    return fit_decoder(network, data, decoder, device, sitting.hooks, sitting.options)
 
 
 def score_oracle(recording: Recording, images: NDArray[np.float32], pool: int) -> dict[str, float]:

@@ -24,15 +24,28 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from voxelight.models.diffusion.presets import PRESETS
+from voxelight.neuro import stages
+from voxelight.neuro.memory import TOKEN_BATCH, MemoryPlan
+from voxelight.neuro.networks import Networks
+from voxelight.neuro.profiles import Part, Profile
 from voxelight.neuro.tiny.autoencoder import build_autoencoder, fit_autoencoder, score_autoencoder
 from voxelight.neuro.tiny.captions import build_speaker, fit_captions, score_captions
 from voxelight.neuro.tiny.descent import Sitting, State
 from voxelight.neuro.tiny.imagetext import build_image_text, classify, encode_pixels, fit_image_text
 from voxelight.neuro.tiny.pictures import Pictures, split_pictures
 from voxelight.neuro.tiny.recipe import TinyRecipe, find_tiny_recipe
+from voxelight.neuro.tiny.subjects import (
+    Recording,
+    find_trials,
+    fit_subject,
+    record_subject,
+    score_oracle,
+    shuffle_trials,
+)
 from voxelight.neuro.tiny.teacher import build_teacher, fit_teacher, score_classes
 from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures, encode_views, fit_unclip
 from voxelight.neuro.training.loop import Hooks, LoopOptions
+from voxelight.neuro.training.start import build_decoder
 from voxelight.storage.checkpoints import CheckpointFolder
 
 DRAWN = 500
@@ -115,6 +128,9 @@ class Bench:
             states[part][key] = value
         return build_speaker(states, self.recipe, self.names, self.device)
 
+    def recording(self) -> Recording:
+        return record_subject(self.training, self.held_out, self.recipe)
+
     def run(self, stage: str, fit: Callable[[TinyRecipe, Sitting], State]) -> None:
         path = self.work / f"{stage}.safetensors"
         if path.exists():
@@ -122,7 +138,7 @@ class Bench:
         recipe = self.recipe
         if stage in self.seconds:
             recipe = self.fit_steps(stage, fit, float(self.seconds[stage]))
-        curve = Curve(stage, getattr(recipe, stage).descent.steps)
+        curve = Curve(stage, count_steps(recipe, stage))
         checkpoints = CheckpointFolder(self.work / f"{stage}-checkpoints")
         hashes = {"training": self.training.sha256(), "held_out": self.held_out.sha256()}
         options = LoopOptions(checkpoint_s=60, log_steps=25)
@@ -159,6 +175,13 @@ class Bench:
         steps = int(seconds / each)
         print(stage, f"{1000 * each:.2f} ms a step, {steps} steps in {seconds} s", flush=True)
         return with_descent(self.recipe, stage, steps=steps)
+
+
+def count_steps(recipe: TinyRecipe, stage: str) -> int:
+    if stage != "subject":
+        return int(getattr(recipe, stage).descent.steps)
+    decoder = recipe.subject.find_decoder(recipe.seed)
+    return decoder.epochs * decoder.steps_an_epoch(1)
 
 
 def with_descent(recipe: TinyRecipe, stage: str, **changes: Any) -> TinyRecipe:
@@ -215,9 +238,77 @@ def captions(bench: Bench) -> None:
     report(bench, {"captions_right": score_captions(said, bench.held_out.labels.tolist(), bench.names)})
 
 
+def subject(bench: Bench) -> None:
+    """Fit the decoder of a simulated subject; tell its tokens of unseen pictures, true and shuffled."""
+    recording = bench.recording()
+
+    def fit(recipe: TinyRecipe, sitting: Sitting) -> State:
+        tokens = encode_pixels(bench.image_text().image, bench.pixels)
+        return dict(fit_subject(recording, bench.training.keys, tokens, recipe, bench.device, sitting).weights)
+
+    bench.run("subject", fit)
+    rows = {key: row for row, key in enumerate(bench.held_out.keys)}
+    shown = [rows[key] for key in recording.shown]
+    truth = encode_pixels(bench.image_text().image, bench.unseen[torch.tensor(shown, device=bench.device)])
+    images = bench.held_out.pixels[shown].transpose(0, 2, 3, 1).astype(np.float32) / 255
+    networks, trials = decoder_networks(bench, recording), find_trials(recording)
+    pools = sorted({min(pool, len(shown)) for pool in (300, 1000)})
+    kept = {"shown": np.asarray(shown)}
+    for name, given in (("betas", trials), ("shuffled", shuffle_trials(trials, bench.recipe.seed))):
+        retrieval, tokens = decode_trials(networks, given, bench.recipe.seed)
+        scores = {
+            f"{what}_{pool}": identify_tokens(found, truth.cpu(), pool)
+            for what, found in (("retrieval", retrieval), ("prior", tokens))
+            for pool in pools
+        }
+        report(bench, {f"subject {name}": scores})
+        kept[name] = tokens[:DRAWN].half().numpy()
+    report(bench, {f"oracle_{pool}": score_oracle(recording, images, pool) for pool in pools})
+    np.savez(bench.work / "subject.npz", **kept)
+
+
+def decoder_networks(bench: Bench, recording: Recording) -> Networks:
+    """Return the decoder as the product's stages take it."""
+    recipe = bench.recipe.subject.find_decoder(bench.recipe.seed)
+    network = build_decoder(recipe, [recording.betas.values.shape[1]])
+    network.load_state_dict(bench.load("subject"))
+    config = {**recipe.config, "voxels": [recording.betas.values.shape[1]]}
+    names = ("unclip", "autoencoder", "image_encoder", "converter", "captioner")
+    parts = {name: Part(network="mindeye2", config=config) for name in (*names, "decoder")}
+    profile = Profile(name="tiny", title="", summary="", space="tiny", parts=parts, random_seed=0)
+    place = network.to(bench.device).eval().requires_grad_(False)
+    plan = MemoryPlan(TOKEN_BATCH, frozenset(), False)
+    return Networks(profile, {"decoder": place}, {"decoder": ""}, plan, torch.device(bench.device), torch.float32)
+
+
+def decode_trials(networks: Networks, trials: list[np.ndarray], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return retrieval tokens of the decoder and image tokens of its prior, by the product's own stages."""
+    retrieval, tokens = [], []
+    for start in range(0, len(trials), TOKEN_BATCH):
+        brain = stages.decode_voxels(networks, trials[start : start + TOKEN_BATCH])
+        seeds = range(seed + start, seed + start + len(brain.tokens))
+        retrieval.append(brain.retrieval)
+        tokens.append(stages.sample_tokens(networks, brain.tokens, list(seeds), 20, None))
+    return torch.cat(retrieval), torch.cat(tokens)
+
+
+def identify_tokens(found: torch.Tensor, truth: torch.Tensor, pool: int) -> dict[str, float]:
+    """Top-1 and two-way identification by the cosine of flattened tokens."""
+    a, b = (torch.nn.functional.normalize(x[:pool].float().flatten(1), dim=1) for x in (found, truth))
+    cosine = a @ b.T
+    own = cosine.diagonal()[:, None]
+    return {
+        "top_1": float((cosine.argmax(1) == torch.arange(len(cosine))).float().mean()),
+        "two_way": float(((cosine < own).sum(1) / (cosine.shape[1] - 1)).mean()),
+    }
+
+
 def pictures(bench: Bench) -> None:
     """Draw held-out pictures from their true tokens, at several guidances."""
+    decoded = np.load(bench.work / "subject.npz") if (bench.work / "subject.npz").exists() else {}
     rows = np.linspace(0, len(bench.unseen) - 1, DRAWN).astype(np.int64)
+    if "shown" in decoded:  # the pictures that the subject saw, so that all rows of the grid are of one picture
+        rows = decoded["shown"][:DRAWN]
     unseen = bench.unseen[torch.from_numpy(rows).to(bench.device)]
     tokens = encode_pixels(bench.image_text().image, unseen)
     network, autoencoder = build_unclip(bench.load("unclip"), bench.recipe, bench.device), bench.autoencoder()
@@ -229,6 +320,14 @@ def pictures(bench: Bench) -> None:
             drawn[f"{name}-{guidance}"] = draw_pictures(
                 network, autoencoder, tokens, bench.recipe.side, chosen, bench.recipe.seed
             )
+    for name in ("betas", "shuffled"):
+        if name in decoded:
+            given = torch.from_numpy(decoded[name]).to(bench.device)
+            for guidance in GUIDANCES:
+                chosen = PRESETS["published"].model_copy(update={"guidance": guidance})
+                drawn[f"{name}-{guidance}"] = draw_pictures(
+                    network, autoencoder, given, bench.recipe.side, chosen, bench.recipe.seed
+                )
     arrays = {name: (255 * x).round().byte().cpu().numpy() for name, x in drawn.items()}
     for name, array in arrays.items():
         report(bench, {f"two_way_pixels {name}": identify_pixels(arrays["stimulus"], array)})
@@ -266,6 +365,7 @@ STAGES = {
     "autoencoder": autoencoder,
     "unclip": unclip,
     "captions": captions,
+    "subject": subject,
     "pictures": pictures,
 }
 
