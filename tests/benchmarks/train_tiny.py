@@ -322,7 +322,7 @@ def pictures(bench: Bench) -> None:
             )
     for name in ("betas", "shuffled"):
         if name in decoded:
-            given = torch.from_numpy(decoded[name]).to(bench.device)
+            given = torch.from_numpy(decoded[name][: len(rows)]).to(bench.device)
             for guidance in GUIDANCES:
                 chosen = PRESETS["published"].model_copy(update={"guidance": guidance})
                 drawn[f"{name}-{guidance}"] = draw_pictures(
