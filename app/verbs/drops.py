@@ -178,7 +178,7 @@ def _is_dicom(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
 def _no_scans(names: Sequence[str]) -> BadInput:
     listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
     return BadInput(
-        f"{len(names)} files that are no scans ({listed})" if names else "an archive without a file",
+        f"what is no scan: {listed}" if names else "an archive without a file",
         f"DICOM files, or files named {', '.join(SINGLE)}",
         "Nothing of them is kept; convert what you need.",
     )

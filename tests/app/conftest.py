@@ -121,3 +121,9 @@ def make_slices(count: int = 5, side: int = 16, name: str = "Doe^Jane", number: 
 def slices() -> list[bytes]:
     """The files of a small DICOM series."""
     return make_slices()
+
+
+@pytest.fixture(scope="session")
+def make_series():
+    """Make the files of a DICOM series."""
+    return make_slices

@@ -1,0 +1,194 @@
+"""What is dropped together, and where names say that it belongs."""
+
+import io
+import time
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxelight.app.schemas import DatasetRequest
+from voxelight.app.schemas_uploads import Place
+from voxelight.app.verbs.drops import Dropped, refuse_name
+from voxelight.app.verbs.naming import assign_names
+from voxelight.models.errors import BadInput
+
+BIDS = "sub-{subject}_ses-{session}_*.nii.gz"
+PLACE = Place(dataset="mixed", subject="07", session="b")
+
+
+def placed(row):
+    return row.subject, row.session, row.as_name
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "rename", "expected"),
+    [
+        ("sub-01_ses-2_T1w.nii.gz", BIDS, "", ("01", "2", "sub-01_ses-2_T1w.nii.gz")),
+        ("study/sub-01_ses-2_T1w.nii.gz", BIDS, "", ("01", "2", "sub-01_ses-2_T1w.nii.gz")),
+        ("a/sub-9/ses-b/anat/T1w.nii.gz", "*/sub-{subject}/ses-{session}/anat/*", "", ("9", "b", "T1w.nii.gz")),
+        (
+            "patient-12_20240131_FLAIR.nii",
+            "{subject}_{date}_*",
+            "",
+            ("patient-12", "s", "patient-12_20240131_FLAIR.nii"),
+        ),
+        (
+            "P3-baseline.nii",
+            "P{subject}-{session}.nii",
+            "sub-{subject}_{session}.nii",
+            ("3", "baseline", "sub-3_baseline.nii"),
+        ),
+        ("x_1_2.nii", "{subject}_1_{session}.nii", "", ("x", "2", "x_1_2.nii")),
+        ("a.nii.gz.nii.gz", "{subject}.nii.gz", "", ("a.nii.gz", "s", "a.nii.gz.nii.gz")),
+    ],
+)
+def test_a_name_says_where_its_file_belongs(name, pattern, rename, expected):
+    [row] = assign_names([name], pattern, rename, session="s")
+    assert row.problem == ""
+    assert placed(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "problem"),
+    [
+        ("T1w.nii.gz", BIDS, "does not fit"),
+        ("sub-_ses-2_T1w.nii.gz", BIDS, "does not fit"),
+        ("SUB-01_ses-2_T1w.nii.gz", BIDS, "does not fit"),
+        ("sub-01_ses-2_T1w.nii.gz.bak", BIDS, "does not fit"),
+        ("sub-a/x/T1w.nii", "sub-{subject}/T1w.nii", "does not fit"),
+        ("sub-Jane Doe_T1w.nii", "sub-{subject}_*", "no label"),
+        ("sub-01_con.nii", "sub-{subject}_{what}.nii", "keep for a device"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_named_with_the_reason(name, pattern, problem):
+    rename = "{what}.nii" if "{what}" in pattern else ""
+    [row] = assign_names([name], pattern, rename)
+    assert problem in row.problem
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rename"),
+    [
+        ("sub-01_*.nii", ""),
+        ("", ""),
+        ("{subject}{session}.nii", ""),
+        ("{subject}*.nii", ""),
+        ("{subject}_{subject}.nii", ""),
+        ("{Subject}_x.nii", ""),
+        ("{subject", ""),
+        ("{subject}.nii", "{what}.nii"),
+        ("{subject}.nii", "*.nii"),
+        ("{subject}.nii", "{subject.nii"),
+    ],
+)
+def test_a_pattern_that_is_none_says_what_one_is(pattern, rename):
+    with pytest.raises(BadInput, match=r"pattern|new name"):
+        assign_names(["a.nii"], pattern, rename)
+
+
+def test_two_files_never_get_one_name_in_one_session():
+    rows = assign_names(["1_a.nii", "1_b.nii", "2_a.nii"], "{subject}_{what}.nii", "scan.nii")
+    assert [bool(row.problem) for row in rows] == [False, True, False]
+
+
+def test_five_hundred_names_take_no_time_however_the_pattern_is_made():
+    names = [f"{'a' * 190}{number:03}.nii" for number in range(500)]
+    begun = time.monotonic()
+    rows = assign_names(names, "*a*a*a*a*a*a*a*a{subject}a*b")
+    assert time.monotonic() - begun < 2
+    assert all(row.problem for row in rows)
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True),
+)
+def test_what_was_put_into_a_name_comes_out_of_it(subject, session, what):
+    [row] = assign_names([f"sub-{subject}_ses-{session}_{what}.nii.gz"], BIDS)
+    assert (row.subject, row.session, row.problem) == (subject, session, "")
+
+
+def test_only_what_may_be_a_scan_is_let_begin():
+    for name in ("t1.nii", "T1.NII.GZ", "IM0001", "1.2.840.113619.2.5", "slice.dcm", "study.zip", "b.mat"):
+        refuse_name(name)
+    for name in ("notes.docx", "brain.mgz", "weights.pt", "sidecar.json"):
+        with pytest.raises(BadInput, match="by its name no scan"):
+            refuse_name(name)
+
+
+@pytest.fixture
+def drop(services, tmp_path):
+    """Take in files of these names and contents together."""
+    services.datasets.create(DatasetRequest(name="mixed"))
+
+    def _drop(**files):
+        dropped = []
+        for number, (name, content) in enumerate(files.items()):
+            path = tmp_path / str(number)
+            path.write_bytes(content)
+            dropped.append(Dropped(path, name))
+        return services.drops.take_in(dropped, PLACE)
+
+    return _drop
+
+
+def archive(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return file.getvalue()
+
+
+def volume():
+    return nib.Nifti1Image(np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.eye(4)).to_bytes()
+
+
+def test_a_mixed_drop_becomes_scans_of_each_kind(drop, slices, services):
+    named = {f"IM{number}": content for number, content in enumerate(slices)}
+    found = drop(**named, **{"brain.nii": volume(), "readme.txt": b"words", "events.tsv": b"stim_file\na.png\n"})
+    kinds = {scan.name.rpartition(".")[0]: (scan.kind, scan.subject, scan.session) for scan in found.scans}
+    assert kinds == {
+        "003_MR_t1-mprage.dcm": ("volume", "07", "b"),
+        "brain": ("volume", "07", "b"),
+        "events": ("events", "07", "b"),
+    }
+    assert [part.name for part in found.problems] == ["readme.txt"]
+    assert not list(services.settings.spool.iterdir()), "nothing is left of what was unpacked or joined"
+
+
+def test_an_archive_holds_series_and_images_side_by_side(drop, slices, services):
+    members = {f"dicom/IM{number}": content for number, content in enumerate(slices)}
+    found = drop(
+        **{"study.zip": archive({**members, "nifti/brain.nii": volume(), "__MACOSX/._x": b"x", "a/b.txt": b"x"})}
+    )
+    assert {scan.name for scan in found.scans} == {"003_MR_t1-mprage.dcm.zip", "brain.nii"}
+    [part] = found.problems
+    assert (part.name, part.problem.found) == ("study.zip", "what is no scan: b.txt")
+    assert not list(services.settings.spool.iterdir())
+
+
+def test_two_series_of_one_drop_are_two_scans_and_a_bad_one_stops_neither(drop, slices, make_series):
+    other, torn = make_series(number=4), make_series(number=5)
+    torn[2] = torn[2][:-200]
+    files = {
+        f"{name}{number}.dcm": content
+        for name, part in (("a", slices), ("b", other), ("c", torn))
+        for number, content in enumerate(part)
+    }
+    found = drop(**files)
+    assert {scan.name[:3] for scan in found.scans} == {"003", "004"}
+    assert len(found.problems) == 1
+
+
+def test_what_a_header_says_of_a_person_is_not_stored(drop, slices, services):
+    [scan] = drop(**{f"IM{number}": content for number, content in enumerate(slices)}).scans
+    stored = services.stores.blobs.read(scan.sha256)
+    for word in (b"Doe", b"4711", b"20240229"):
+        assert any(word in content for content in slices)
+        assert word not in stored
