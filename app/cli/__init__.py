@@ -21,6 +21,10 @@ COMMANDS = {
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
     "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded, or compare two jobs."),
+    "relevance": (
+        "voxelight.app.cli.relevance:relevance",
+        "Map where in the brain the decoder of a finished job looks.",
+    ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
@@ -29,6 +33,7 @@ COMMANDS = {
     "corrections": ("voxelight.app.cli.corrections:corrections", "List and add corrections of label maps."),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
+    "export": ("voxelight.app.cli.export:export", "Take results home as one file, with provenance and citations."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),

@@ -29,7 +29,7 @@ def test_without_a_result_it_says_what_to_do_next(visit):
 
 def test_each_result_shows_the_stimulus_beside_the_estimate_and_what_that_is(visit, job):
     app = visit("results")
-    assert len(app.get("image")) == 2 * job.total
+    assert len(app.get("image")) == 3 * job.total  # seen, estimate, and that of another stimulus
     assert "Model estimate, not a photograph of thought. Not for clinical use." in texts(app)
     assert "Simulated data" in texts(app)
     assert texts(app).count("Two way") == job.total
@@ -42,8 +42,8 @@ def test_a_decoded_stimulus_shows_stages_captions_and_what_was_retrieved(visit, 
     assert "RANDOM WEIGHTS: these pictures mean nothing" in said
     assert "Random weights: means nothing" in said
     assert "Simulated data" in said
-    # of each stimulus: seen, unrefined and final of both samples, and the three that were retrieved
-    assert len(app.get("image")) == decoded.total * (2 * 3 + 3)
+    # of each stimulus: seen, both samples, unrefined and final, both of another stimulus, and the three retrieved
+    assert len(app.get("image")) == decoded.total * (1 + 2 * 2 + 2 + 3)
     for result in services.results.query(ResultQuery(job=decoded.id)).items:
         assert len(result.decoded) == 2
         for each in result.decoded:
