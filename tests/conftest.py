@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import nibabel as nib
 import numpy as np
 import pytest
@@ -131,7 +130,7 @@ def keep_label_map(
 
 @pytest.fixture(scope="session")
 def store_label_map() -> Callable[..., uuid.UUID]:
-    """Store an image with a label map that no model set, as a result: services, path, labels, names, data set -> run."""
+    """Store an image with a label map that no model set: services, path, labels, names, data set -> id of the run."""
     return keep_label_map
 
 
@@ -164,13 +163,14 @@ def _write_dicom(
     axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
     change: Callable[[Any, int], None] | None = None,
     seed: int = 0,
+    shape: tuple[int, int] = (10, 12),
 ) -> list[Path]:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
     folder.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).integers(0, 1000, (slices, 10, 12)).astype("<u2")
+    voxels = np.random.default_rng(seed).integers(0, 1000, (slices, *shape)).astype("<u2")
     normal = np.cross(axes[:3], axes[3:])
     written = []
     for place, plane in enumerate(voxels):
@@ -193,7 +193,7 @@ def _write_dicom(
         header.SeriesNumber, header.InstanceNumber = 3, place + 1
         header.ImagePositionPatient = [round(float(x), 6) for x in np.array([-20.0, 5, 7]) + normal * 2.5 * place]
         header.ImageOrientationPatient, header.PixelSpacing, header.SliceThickness = list(axes), [0.8, 0.9], 2.5
-        header.Rows, header.Columns, header.SamplesPerPixel = 10, 12, 1
+        header.Rows, header.Columns, header.SamplesPerPixel = *shape, 1
         header.PhotometricInterpretation, header.PixelRepresentation = "MONOCHROME2", 0
         header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
         header.PixelData = plane.tobytes()
