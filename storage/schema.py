@@ -298,7 +298,7 @@ class Metric(_Row, Base):
     __table_args__ = (
         UniqueConstraint("run_id", "name", "label"),
         Index(None, "job_id", "run_id"),
-        Index(None, "name", "value", "run_id"),
+        Index(None, "name", "value", "run_id", "label"),
     )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))

@@ -33,7 +33,7 @@ from voxelight.storage.schema import (
 )
 from voxelight.storage.words import LAST_LETTER
 
-GATHERED = 5_000
+GATHERED = 3_000
 UNREVIEWED = "none"
 Owner = InstrumentedAttribute[uuid.UUID]
 
@@ -47,15 +47,17 @@ class MetricRange:
     low: float | None = None
     high: float | None = None
 
-    def fits(self, table: Any = Metric) -> list[ColumnElement[bool]]:
-        """Return what holds for rows of the metric within the range."""
-        held = [table.name == self.name, table.run_id.is_not(None)]
+    def fits(self, table: Any = Metric, of_run: Any = None) -> list[ColumnElement[bool]]:
+        """Return what holds for rows of the metric within the range, of one run where its id is given."""
+        held = [table.run_id.is_not(None) if of_run is None else table.run_id == of_run, table.name == self.name]
+        # Among the few values of one run the index of all values would only mislead; a sum has none.
+        value = table.value if of_run is None else table.value + 0.0
         if self.label is not None:
             held.append(table.label == self.label)
         if self.low is not None:
-            held.append(table.value >= self.low)
+            held.append(value >= self.low)
         if self.high is not None:
-            held.append(table.value <= self.high)
+            held.append(value <= self.high)
         return held
 
 
@@ -114,12 +116,11 @@ class Wanted:
         """Scans that are wanted; None: all."""
         if self.session is None and self.scan is None:
             return None
-        found = select(Scan.id)
-        if self.scan is not None:
-            found = found.where(_match(Scan.name, self.scan))
-        if self.session is not None:
-            found = found.join(Scan.imaging_session).where(ImagingSession.label == self.session)
-        return found
+        held = [] if self.scan is None else [_match(Scan.name, self.scan)]
+        asked = {ImagingSession.label: self.session, Subject.label: self.subject, Dataset.name: self.dataset}
+        held += [column == value for column, value in asked.items() if value is not None]
+        of_whom = select(Scan.id).join(Scan.imaging_session).join(ImagingSession.subject).join(Subject.dataset)
+        return of_whom.where(*held)
 
     @cached_property
     def sources(self) -> list[Select[Any]]:
@@ -140,10 +141,15 @@ class Wanted:
     def held(self) -> list[ColumnElement[bool]]:
         """What holds for every run that is wanted."""
         found: list[ColumnElement[bool]] = [Run.status == "done", *self._during]
-        owned = ((Run.job_id, self.jobs), (Run.subject_id, self.subjects), (Run.scan_id, self.scans))
-        found += [owner.in_(owners) for owner, owners in owned if owners is not None]
+        found += [
+            owner.in_(owners)
+            for owner, owners in ((Run.job_id, self.jobs), (Run.subject_id, self.subjects))
+            if owners is not None
+        ]
+        if self.scans is not None:
+            found.append(self.scans.where(Scan.id == Run.scan_id).correlate(Run).exists())
         scores = [(aliased(Metric), metric) for metric in self.metrics]
-        found += [exists().where(score.run_id == Run.id, *metric.fits(score)) for score, metric in scores]
+        found += [exists().where(*metric.fits(score, Run.id)) for score, metric in scores]
         if self.verdict == UNREVIEWED:
             found.append(not_(exists().where(Review.run_id == Run.id)))
         elif self.verdict is not None:
@@ -194,6 +200,7 @@ class _Places:
         self.order = order
         self.columns: tuple[InstrumentedAttribute[Any], ...] = (Run.finished_at, Run.id)
         self.query: Select[Any] = select(Run.finished_at, Run.id)
+        self.last: list[ColumnElement[bool]] = []  # what is looked at once everything else holds
         if order.by == "subject":
             self.columns = (Subject.label, Subject.id, Run.finished_at, Run.id)
             self.query = select(*self.columns).join_from(Subject, Run, Run.subject_id == Subject.id)
@@ -202,9 +209,14 @@ class _Places:
         elif order.metric is not None:
             self.columns = (Metric.value, Metric.run_id)
             self.query = select(*self.columns).join_from(Metric, Run, Run.id == Metric.run_id)
-            self.query = self.query.where(*order.metric.fits(), _leads(order.metric, order.descending))
+            self.query = self.query.where(*order.metric.fits())
+            self.last = [_leads(order.metric, order.descending)]
         self._name = json.dumps([order.by, order.descending, order.metric and [order.metric.name, order.metric.label]])
         self._start = self._parse(cursor) if cursor else None
+
+    def choose(self, wanted: Wanted, *also: ColumnElement[bool]) -> Select[Any]:
+        """Return the places of the runs that are wanted and follow the page before."""
+        return self.query.where(*also, *wanted.held, *self.after_cursor(), *self.last)
 
     def after_cursor(self) -> list[ColumnElement[bool]]:
         """Return what holds for the runs that follow the page before."""
@@ -241,15 +253,22 @@ class _Places:
 
 
 def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequence[Row[Any]]:
+    owned = [
+        (owner, owners)
+        for owner, owners in ((Run.job_id, wanted.jobs), (Run.subject_id, wanted.subjects), (Run.scan_id, wanted.scans))
+        if owners is not None
+    ]
+    alone = len(owned) == 1 and len(wanted.sources) == (wanted.jobs is None)
+    if places.order.by == "time" and alone:
+        return _merge(session, wanted, places, owned[0], count)
     source = _find_narrowest(session, wanted)
     if source is not None:
         return _gather(session, wanted, places, source, count)
-    if places.order.by == "time":
-        owners = ((Run.job_id, wanted.jobs), (Run.subject_id, wanted.subjects), (Run.scan_id, wanted.scans))
-        for owner, found in owners:
-            if found is not None:
-                return _merge(session, wanted, places, (owner, found), count)
-    query = places.query.where(*wanted.held, *places.after_cursor())
+    if places.order.by == "time" and owned:
+        return _merge(session, wanted, places, owned[0], count)
+    if places.order.by == "subject":
+        return _walk_subjects(session, wanted, places, count)
+    query = places.choose(wanted)
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
@@ -269,7 +288,7 @@ def _find_narrowest(session: Session, wanted: Wanted) -> Select[Any] | None:
 def _gather(session: Session, wanted: Wanted, places: _Places, source: Select[Any], count: int) -> Sequence[Row[Any]]:
     """Collect the runs of one condition, then put them in order; neither step may be taken for a walk."""
     few = source.cte("few").prefix_with("MATERIALIZED")
-    chosen = places.query.where(Run.id.in_(select(few.c.id)), *wanted.held, *places.after_cursor())
+    chosen = places.choose(wanted, Run.id.in_(select(few.c.id)))
     ready = chosen.cte("ready").prefix_with("MATERIALIZED")
     return session.execute(select(*ready.c).order_by(*places.sort(ready.c)).limit(count)).all()
 
@@ -301,17 +320,42 @@ def _merge(
             break
         opened, waiting, size = [row.id for row in waiting[:size]], waiting[size:], 2 * size
         these = column == opened[0] if len(opened) == 1 else column.in_(opened)
-        rows = places.query.where(these, *wanted.held, *after).order_by(*places.sort(places.columns)).limit(count)
+        rows = places.choose(wanted, these).order_by(*places.sort(places.columns)).limit(count)
         page = sorted([*page, *session.execute(rows).all()], key=tuple, reverse=descending)[:count]
+    return page
+
+
+def _walk_subjects(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequence[Row[Any]]:
+    """Read the runs of one subject after the other, of the next two, of the next four, until a page is full."""
+    held = [] if wanted.subjects is None else [Subject.id.in_(wanted.subjects)]
+    subjects = select(Subject.id).where(*held, *places.after_cursor()[:1])
+    if wanted.dataset:
+        subjects = subjects.join(Subject.dataset).where(Dataset.name == wanted.dataset)
+    subjects = subjects.order_by(*places.sort(places.columns[:2]))
+    page: list[Row[Any]] = []
+    size, passed = 1, 0
+    while len(page) < count:
+        opened = session.scalars(subjects.limit(size).offset(passed)).all()
+        if not opened:
+            break
+        passed, size = passed + size, 2 * size
+        here = (
+            (Run.subject_id == opened[0], Subject.id == opened[0])
+            if len(opened) == 1
+            else (Run.subject_id.in_(opened), Subject.id.in_(opened))
+        )
+        rows = places.choose(wanted, *here).order_by(*places.sort(places.columns)).limit(count - len(page))
+        page += session.execute(rows).all()
     return page
 
 
 def _leads(metric: MetricRange, descending: bool) -> ColumnElement[bool]:
     """Whether no other value of the run, within the range, stands before this one: a run has one place."""
     other = aliased(Metric)
-    before = other.value > Metric.value if descending else other.value < Metric.value
-    tied = and_(other.value == Metric.value, other.label < Metric.label)
-    return not_(exists().where(other.run_id == Metric.run_id, *metric.fits(other), before | tied))
+    value = other.value + 0.0
+    before = value > Metric.value if descending else value < Metric.value
+    tied = and_(value == Metric.value, other.label < Metric.label)
+    return not_(exists().where(*metric.fits(other, Run.id), before | tied))
 
 
 def _begins(word: str) -> list[ColumnElement[bool]]:

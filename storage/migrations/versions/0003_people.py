@@ -161,7 +161,9 @@ def upgrade() -> None:
     for table in ("artifact", "metric"):
         op.drop_index(op.f(f"ix_{table}_job_id"), table)
         op.create_index(op.f(f"ix_{table}_job_id_run_id"), table, ["job_id", "run_id"], unique=False)
-    op.create_index(op.f("ix_metric_name_value_run_id"), "metric", ["name", "value", "run_id"], unique=False)
+    op.create_index(
+        op.f("ix_metric_name_value_run_id_label"), "metric", ["name", "value", "run_id", "label"], unique=False
+    )
     op.add_column("scan", sa.Column("held", sa.Text(), server_default="", nullable=False))
     for table, *columns in _FOUND_BY:
         op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, columns, unique=False)
@@ -194,7 +196,7 @@ def downgrade() -> None:
     for table, *columns in _FOUND_BY:
         op.drop_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table)
     op.drop_column("scan", "held")
-    op.drop_index(op.f("ix_metric_name_value_run_id"), "metric")
+    op.drop_index(op.f("ix_metric_name_value_run_id_label"), "metric")
     for table in ("artifact", "metric"):
         op.drop_index(op.f(f"ix_{table}_job_id_run_id"), table)
         op.create_index(op.f(f"ix_{table}_job_id"), table, ["job_id"], unique=False)
