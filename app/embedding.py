@@ -18,7 +18,7 @@ from voxelight.app.pipelines.outputs import file_stem
 from voxelight.medseg.embed import CASE_DIM, describe_case
 from voxelight.neuro.embed import PICTURE_DIM, TEXT_DIM, describe_picture, describe_text, pool_tokens
 from voxelight.storage.formats.images import decode_png
-from voxelight.storage.schema import Artifact, Job, Reconstruction, Run, Scan, Segmentation
+from voxelight.storage.schema import Artifact, Embedding, Job, Reconstruction, Run, Scan, Segmentation
 from voxelight.storage.stores import Stores
 from voxelight.storage.vectors import NewEmbedding, Owner, Space, write_embeddings
 
@@ -92,15 +92,14 @@ def embed_run(stores: Stores, run_id: uuid.UUID, network: bool) -> int:
         if run.job.kind == "segment":
             found = _embed_segmentation(session, stores, run)
         else:
-            found = [*_embed_decoded(session, stores, run, network)]
-    with stores.sessions.begin() as session:
-        if session.get(Run, run_id, with_for_update=True) is None:
-            return 0  # deleted meanwhile
-        return write_embeddings(session, Owner(run.scan_id, run.id), found)
+            # Figures of a few pixels are no photographs, which the network knows.
+            found = [*_embed_decoded(session, stores, run, network and run.job.kind == "decode")]
+        owner = Owner(run.scan_id, run.id)
+    return _write(stores, Run, owner, found)
 
 
-def embed_scan(stores: Stores, scan_id: uuid.UUID, network: bool) -> int:
-    """Embed an upload by its small picture, its name and, for a volume, its intensities; not what is held back."""
+def embed_scan(stores: Stores, scan_id: uuid.UUID, network: bool = False) -> int:
+    """Embed an upload by its small picture and its name, unless it is held back."""
     with stores.sessions() as session:
         scan = session.get_one(Scan, scan_id)
         if scan.held:
@@ -109,12 +108,27 @@ def embed_scan(stores: Stores, scan_id: uuid.UUID, network: bool) -> int:
         found = [NewEmbedding(WORDS, "scan", describe_text(said))]
         if scan.thumbnail_sha256:
             found += _embed_pictures([Shown(decode_png(stores.blobs.read(scan.thumbnail_sha256)), "scan")], network)
-        if scan.kind == "volume":
-            found.append(NewEmbedding(CASES, "case", _describe_volume(stores, scan)))
-    with stores.sessions.begin() as session:
-        if session.get(Scan, scan_id, with_for_update=True) is None:
+    return _write(stores, Scan, Owner(scan_id), found)
+
+
+def embed_case(stores: Stores, scan_id: uuid.UUID) -> int:
+    """Embed a volume by its intensities, which reads the whole of it; once, and not what is held back."""
+    with stores.sessions() as session:
+        scan = session.get_one(Scan, scan_id)
+        known = select(Embedding.id).where(Embedding.owner == scan_id, Embedding.role == "case")
+        if scan.held or scan.kind != "volume" or session.scalar(known) is not None:
             return 0
-        return write_embeddings(session, Owner(scan_id), found)
+        found = [NewEmbedding(CASES, "case", _describe_volume(stores, scan))]
+    return _write(stores, Scan, Owner(scan_id), found, replace=False)
+
+
+def _write(
+    stores: Stores, table: type[Run] | type[Scan], owner: Owner, found: Sequence[NewEmbedding], replace: bool = True
+) -> int:
+    with stores.sessions.begin() as session:
+        if session.get(table, owner.id, with_for_update=True) is None:
+            return 0  # deleted meanwhile
+        return write_embeddings(session, owner, found, replace)
 
 
 def _embed_decoded(session: Session, stores: Stores, run: Run, network: bool) -> Iterator[NewEmbedding]:

@@ -33,6 +33,7 @@ class Runner:
 
     def __init__(self, services: Services) -> None:
         self._stores = services.stores
+        self._vectors = services.vectors
         self._settings = services.settings
         self._open: OrderedDict[uuid.UUID, OpenPipeline] = OrderedDict()
 
@@ -142,6 +143,17 @@ class Runner:
             session.execute(update(Run).where(Run.id.in_([run.id for run in runs])).values(seconds=each))
             for run in runs:
                 add_event(session, run.job_id, f"{run.item_key} done in {each:.1f} s.", run.id)
+        for run in runs:
+            self._embed(run)
+
+    def _embed(self, run: Run) -> None:
+        """Make what a run gave findable by likeness; that it can't be is no failure of the run."""
+        try:
+            self._vectors.embed_run(run.id)
+        except Exception as problem:  # a worker outlives whatever an item or a job meets
+            with self._stores.sessions.begin() as session:
+                message = f"{run.item_key} can't be found by likeness: {type(problem).__name__}: {problem}"
+                add_event(session, run.job_id, message, run.id, "warning")
 
     def _go_on(self, job: Job) -> None:
         with self._stores.sessions() as session:

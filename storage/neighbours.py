@@ -86,27 +86,31 @@ def read_neighbours(session: Session, ids: Sequence[int]) -> dict[int, Neighbour
     owned = {row.run_id for row in rows.values() if row.run_id}
     scans = _by_id(session, _select_scans().where(Scan.id.in_({row.scan_id for row in rows.values()})))
     runs = _by_id(session, _select_runs().where(Run.id.in_(owned)))
-    shown = {row.artifact_id for row in rows.values() if row.artifact_id}
+    decoded: dict[tuple[uuid.UUID, str], Reconstruction] = {}
+    for found in session.scalars(select(Reconstruction).where(Reconstruction.run_id.in_(owned))):
+        decoded[found.run_id, f"{found.stimulus_id}#{found.rank}" if found.rank else found.stimulus_id] = found
+    own = {
+        row.id: decoded.get((row.run_id, row.item)) if row.run_id and row.role != "stimulus" else None
+        for row in rows.values()
+    }
+    shown = {row.artifact_id for row in rows.values()} | {found.artifact_id for found in own.values() if found}
     files = _by_id(session, select(Artifact).where(Artifact.id.in_(shown)).options(joinedload(Artifact.blob)))
     segmented = {row.run_id: row for row in session.scalars(select(Segmentation).where(Segmentation.run_id.in_(owned)))}
-    decoded: dict[tuple[uuid.UUID, str], Reconstruction] = {}
-    for row in session.scalars(select(Reconstruction).where(Reconstruction.run_id.in_(owned))):
-        decoded[row.run_id, f"{row.stimulus_id}#{row.rank}" if row.rank else row.stimulus_id] = row
     return {
         row.id: Neighbour(
             embedding=row,
             scan=scans[row.scan_id],
             run=runs[row.run_id] if row.run_id else None,
-            file=files[row.artifact_id] if row.artifact_id else None,
-            decoded=decoded.get((row.run_id, row.item)) if row.run_id else None,
+            file=_find_file(row, own[row.id], files),
+            decoded=own[row.id],
             segmentation=segmented.get(row.run_id) if row.run_id else None,
         )
         for row in rows.values()
     }
 
 
-def find_without(session: Session) -> tuple[Sequence[uuid.UUID], Sequence[uuid.UUID]]:
-    """Return the runs that are done and the scans not held back that have no embedding, oldest first."""
+def find_without(session: Session) -> tuple[Sequence[uuid.UUID], Sequence[uuid.UUID], Sequence[uuid.UUID]]:
+    """Return the runs that are done, the scans and the volumes that lack an embedding, oldest first; none held back."""
     runs = (
         select(Run.id)
         .where(Run.status == "done", ~exists().where(Embedding.owner == Run.id))
@@ -117,7 +121,19 @@ def find_without(session: Session) -> tuple[Sequence[uuid.UUID], Sequence[uuid.U
         .where(Scan.held == "", ~exists().where(Embedding.owner == Scan.id))
         .order_by(Scan.created_at, Scan.id)
     )
-    return session.scalars(runs).all(), session.scalars(scans).all()
+    cases = (
+        select(Scan.id)
+        .where(Scan.held == "", Scan.kind == "volume")
+        .where(~exists().where(Embedding.owner == Scan.id, Embedding.role == "case"))
+        .order_by(Scan.created_at, Scan.id)
+    )
+    return session.scalars(runs).all(), session.scalars(scans).all(), session.scalars(cases).all()
+
+
+def _find_file(row: Embedding, decoded: Reconstruction | None, files: dict[uuid.UUID, Artifact]) -> Artifact | None:
+    """Return the file that shows an embedding: what was decoded where that is known, else its own."""
+    shown = decoded.artifact_id if decoded else row.artifact_id
+    return files[shown] if shown else None
 
 
 def _by_id(session: Session, query: Select[R]) -> dict[uuid.UUID, R]:

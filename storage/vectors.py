@@ -66,8 +66,8 @@ class Owner:
         return self.run_id or self.scan_id
 
 
-def write_embeddings(session: Session, owner: Owner, found: Sequence[NewEmbedding]) -> int:
-    """Keep the embeddings of a scan or a run in place of those it had, and return how many there are now.
+def write_embeddings(session: Session, owner: Owner, found: Sequence[NewEmbedding], replace: bool = True) -> int:
+    """Keep embeddings of a scan or a run, in place of those it had or beside them, and return how many came.
 
     A vector of zeros has no direction and is left out.
 
@@ -78,7 +78,8 @@ def write_embeddings(session: Session, owner: Owner, found: Sequence[NewEmbeddin
     """
     spaces = {each.space.name: each.space for each in found}
     ids = {name: _lock_space(session, spaces[name]) for name in sorted(spaces)}
-    remove_embeddings(session, Embedding.owner == owner.id)
+    if replace:
+        remove_embeddings(session, Embedding.owner == owner.id)
     rows = [
         Embedding(
             space_id=ids[each.space.name],

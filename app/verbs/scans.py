@@ -171,6 +171,7 @@ class Scans:
 
     def _store(self, accepted: "Accepted", request: ScanRequest, source: BlobRef | None = None) -> ScanAnswer:
         """Store the content, then name it by a row; what was taken out of it is sealed in the same transaction."""
+        from voxelight.app.embedding import embed_scan
         from voxelight.storage.formats.images import encode_png
 
         blobs = self._stores.blobs
@@ -183,11 +184,13 @@ class Scans:
         try:
             with self._stores.sessions.begin() as session:
                 scan = self._write(session, request, accepted, facts, (ref, small))
-                return answer_scan(scan)
+                answer = answer_scan(scan)
         except IntegrityError:
             with self._stores.sessions() as session:
                 self._refuse_second(session, find_dataset(session, request.dataset), request, request.name)
             raise
+        embed_scan(self._stores, answer.id)
+        return answer
 
     def _write(
         self,

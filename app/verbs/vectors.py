@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,26 +108,32 @@ class Vectors:
         return self._search(name, describe_picture(pixels), conditions)
 
     def embed_run(self, run_id: uuid.UUID) -> int:
-        """Embed what a run gave, and return the number of vectors; where torch is loaded, by the network too."""
-        return embedding.embed_run(self._stores, run_id, embedding.has_network())
+        """Embed what a run gave and the volume it was about, and return the number of vectors.
 
-    def embed_scan(self, scan_id: uuid.UUID) -> int:
-        """Embed an upload, and return the number of vectors; its picture goes through no network."""
-        return embedding.embed_scan(self._stores, scan_id, network=False)
+        Decoded pictures go through the network too where it is installed, so this loads torch.
+        """
+        with self._stores.sessions() as session:
+            scan_id = find_row(session, Run, run_id).scan_id
+        given = embedding.embed_run(self._stores, run_id, embedding.has_network())
+        return given + embedding.embed_case(self._stores, scan_id)
 
     def fill(self, on_step: Callable[[int, int], None] = lambda _done, _total: None) -> FilledAnswer:
         """Embed every result and scan that has no embedding; one that can't be embedded stops no other."""
         with self._stores.sessions() as session:
-            runs, scans = find_without(session)
+            runs, scans, cases = find_without(session)
         network, problems, vectors = embedding.has_network(), [], 0
-        due = [(embedding.embed_run, run) for run in runs] + [(embedding.embed_scan, scan) for scan in scans]
+        due: list[tuple[Callable[..., int], uuid.UUID]] = [
+            *((partial(embedding.embed_run, network=network), run) for run in runs),
+            *((partial(embedding.embed_scan, network=network), scan) for scan in scans),
+            *((embedding.embed_case, scan) for scan in cases),
+        ]
         for number, (embed, identity) in enumerate(due, 1):
             try:
-                vectors += embed(self._stores, identity, network)
+                vectors += embed(self._stores, identity)
             except (VoxelightError, OSError, ValueError) as problem:
                 problems.append(f"{identity}: {problem}")
             on_step(number, len(due))
-        return FilledAnswer(runs=len(runs), scans=len(scans), vectors=vectors, problems=problems)
+        return FilledAnswer(runs=len(runs), scans=len({*scans, *cases}), vectors=vectors, problems=problems)
 
     def build_graph(self, name: str) -> SpaceAnswer:
         """Build the approximate index of a space.
@@ -190,7 +197,7 @@ class Vectors:
             items = [
                 _answer(there[one], score)
                 for one, score in found
-                if one in there and there[one].embedding.owner != owner
+                if one in there and there[one].embedding.owner != owner and (score > 0 or space.kind != "text")
             ]
             return NeighboursAnswer(
                 space=name,
