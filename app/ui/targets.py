@@ -16,6 +16,10 @@ WHY_CONSENT = (
     "Decoding shows what somebody saw. So a job that decodes runs only on a data set that says on what ground "
     "(consent) and what for (purpose) its data may be decoded. Segmentation needs neither."
 )
+WHY_HEADERS = (
+    "Else names, numbers and dates are taken out of headers before anything is stored. With them kept, nothing of this "
+    "data set can be exported. It can't be changed later. More in docs/privacy.md."
+)
 _LISTED = 500
 
 
@@ -57,6 +61,8 @@ def _choose(datasets: dict[str, DatasetAnswer]) -> Target:
 def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
     with st.container(horizontal=True, gap="small"):
         mark_simulated(dataset.simulated)
+        if dataset.keeps_headers:
+            st.badge("Clinical and local: headers kept, no export", icon=":material/home_health:", color="blue")
         if dataset.consent == "none" or not dataset.purpose.strip():
             st.badge("Not to be decoded", icon=":material/lock:", color="orange")
         else:
@@ -82,6 +88,7 @@ def _create_form(services: Services) -> None:
         st.text_input("Licence", key=f"{form}-licence", placeholder="CC BY 4.0")
         st.text_input("Source", key=f"{form}-source", placeholder="Where the data come from, with their citation")
         st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{form}-simulated")
+        st.checkbox("Clinical and local: keep headers as they are", key=f"{form}-keeps_headers", help=WHY_HEADERS)
         st.caption(WHY_CONSENT)
         st.form_submit_button("Create data set", type="primary", on_click=_create, args=(services, form))
 
@@ -99,7 +106,7 @@ def _ask_consent(form: str, present: Consent) -> None:
 
 
 def _create(services: Services, form: str) -> None:
-    names = ("name", "consent", "purpose", "licence", "source", "simulated")
+    names = ("name", "consent", "purpose", "licence", "source", "simulated", "keeps_headers")
     try:
         request = build(DatasetRequest, **{name: st.session_state[f"{form}-{name}"] for name in names})
         st.session_state["created"] = services.datasets.create(request).name

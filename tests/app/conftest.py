@@ -89,7 +89,9 @@ def volumes(services, crops):
     return "volumes"
 
 
-def make_slices(count: int = 5, side: int = 16, name: str = "Doe^Jane", number: int = 3) -> list[bytes]:
+def make_slices(
+    count: int = 5, side: int = 16, name: str = "Doe^Jane", number: int = 3, burned: str = ""
+) -> list[bytes]:
     """An MR series as a scanner writes it, a file a slice, with a person's name in it."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -104,12 +106,14 @@ def make_slices(count: int = 5, side: int = 16, name: str = "Doe^Jane", number: 
         slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = MRImageStorage
         slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.FrameOfReferenceUID = study, series, frame
-        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = name, "4711", "20240229", "MR"
+        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = "Doe^Jane", "4711", "20240229", "MR"
         slice_.SeriesNumber, slice_.InstanceNumber, slice_.SeriesDescription = number, place + 1, "t1 mprage"
         slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
         slice_.PixelSpacing, slice_.SliceThickness, slice_.Rows, slice_.Columns = [1, 1], 2, side, side
         slice_.SamplesPerPixel, slice_.PhotometricInterpretation, slice_.PixelRepresentation = 1, "MONOCHROME2", 0
         slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+        if burned:
+            slice_.BurnedInAnnotation = burned
         slice_.PixelData = pixels.tobytes()
         buffer = io.BytesIO()
         slice_.save_as(buffer, enforce_file_format=True)

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from voxelight.app.ui.held import show_held
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.targets import choose_target
 from voxelight.app.ui.uploads import LARGE, choose_way, list_stored, receive_files, show_large
@@ -27,4 +28,5 @@ with problems_shown():
             st.caption("Create a data set first.")
     if target:
         st.divider()
+        show_held(services, target.dataset.name)
         list_stored(services, target, live=way == LARGE)

@@ -166,3 +166,28 @@ def test_large_files_have_a_page_of_their_own(visit, dataset):
     assert not app.exception
     assert not app.file_uploader
     assert "/api/v1/pages/upload?dataset=noise&subject=01&session=01&theme=" in texts(app)
+
+
+def test_a_clinical_data_set_keeps_headers_and_says_so(visit, services, slices):
+    app = visit("upload")
+    one(app.text_input, "Name").set_value("clinic")
+    one(app.checkbox, "Clinical and local: keep headers as they are").set_value(True)
+    app = one(app.button, "Create data set").click().run()
+    assert services.datasets.show("clinic").keeps_headers
+    app.file_uploader[0].set_value([(f"IM{number}", content, "x/y") for number, content in enumerate(slices)]).run()
+    assert services.scans.list("clinic").items[0].deid_status == "kept"
+    assert "Header kept: clinical data, not to be exported." in texts(app)
+
+
+def test_what_may_show_a_name_waits_for_a_look(visit, services, dataset, make_series):
+    app = visit("upload")
+    burned = make_series(burned="YES")
+    app.file_uploader[0].set_value([(f"IM{number}", content, "x/y") for number, content in enumerate(burned)]).run()
+    [scan] = services.scans.list(dataset, kind="volume").items
+    assert scan.held
+    assert "Held back" in texts(app)
+    assert any("Held for a look: 1" in str(element.value) for element in app.subheader)
+    one(app.text_input, "Your name").set_value("R. Eader")
+    one(app.text_input, "What you saw").set_value("No writing in any slice")
+    one(app.button, "Release").click().run()
+    assert not services.scans.show(scan.id).held
