@@ -1,4 +1,4 @@
-"""Results as a BIDS derivative data set: label maps where BIDS has names for them, decoded pictures in their own folder."""
+"""Results as a BIDS derivative data set: label maps under its names, decoded pictures in a folder of their own."""
 
 import hashlib
 import json

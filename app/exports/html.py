@@ -21,7 +21,7 @@ def write_html(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(report.title)}</title><style>{style}{_STYLE}</style></head><body>"
         f"<header><h1>{escape(report.title)}</h1><p class=muted>{escape(report.made)}. "
-        f"{report.results} results of {len(report.jobs)} jobs.</p>{notices}</header>"
+        f"{report.size}.</p>{notices}</header>"
         f"<main>{''.join(map(_write_job, report.jobs))}"
         f"<section><h2>Licences</h2>{_list(report.licences)}</section>"
         f"<section><h2>Cite</h2>{_list(report.citations)}</section></main>"
@@ -34,9 +34,12 @@ def _write_job(job: JobPart) -> str:
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in job.facts)
     sheets = "".join(f'<p class="sheet">{_picture(picture)}</p>' for picture in job.sheets)
     items = "".join(map(_write_item, job.items))
+    table = job.evaluation
+    evaluated = f'<p class="muted">{escape(table.about)}</p>{_table(table.head, table.rows)}' if table else ""
     more = _MORE.format(count=job.left_out) if job.left_out else ""
     return (
-        f"<section><h2>{escape(job.title)}</h2>{marks}<dl>{facts}</dl>{_table(job.scores)}{_list(job.notes)}"
+        f"<section><h2>{escape(job.title)}</h2>{marks}<dl>{facts}</dl>{_table(SCORE_HEAD, job.scores)}"
+        f"{evaluated}{_list(job.notes)}"
         f"{sheets}<ul class='items'>{items}</ul>{more}</section>"
     )
 
@@ -49,14 +52,14 @@ def _write_item(item: ItemPart) -> str:
     lines = "".join(f"<p>{escape(line)}</p>" for line in item.lines)
     return (
         f'<li class="card"><h3>{escape(item.title)}</h3><div class="kinds">{pictures}</div>{lines}'
-        f"{_table(item.scores)}</li>"
+        f"{_table(SCORE_HEAD, item.scores)}</li>"
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in SCORE_HEAD)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
         for first, *rest in rows

@@ -22,7 +22,7 @@ def write_pdf(report: Report) -> bytes:
     """Return the report as PDF, A4."""
     page = _Page(report.notices)
     page.say(report.title, 18, bold=True)
-    page.say(f"{report.made}. {report.results} results of {len(report.jobs)} jobs.", 9, _GREY)
+    page.say(f"{report.made}. {report.size}.", 9, _GREY)
     for notice in report.notices:
         page.say(notice, 10, bold=True)
     for job in report.jobs:
@@ -93,7 +93,11 @@ def _write_job(page: _Page, job: JobPart) -> None:
         page.say(mark, 10, _ALARM, bold=True)
     for name, value in job.facts:
         page.say(f"{name}: {value}", 9)
-    _write_scores(page, job.scores)
+    _write_table(page, SCORE_HEAD, job.scores, _WIDTHS)
+    if job.evaluation:
+        page.ln(2)
+        page.say(job.evaluation.about, 8, _GREY)
+        _write_table(page, job.evaluation.head, job.evaluation.rows, None)
     for note in job.notes:
         page.say(f"• {note}", 8, _GREY)
     for sheet in job.sheets:
@@ -109,33 +113,35 @@ def _write_job(page: _Page, job: JobPart) -> None:
 
 
 def _write_item(page: _Page, item: ItemPart) -> None:
+    alone = len(item.pictures) == 1
+    width = min(_SHEET_MM * 0.75, 2.4 * _PICTURE_MM) if alone else _PICTURE_MM
+    rows = [item.pictures[start : start + _A_ROW] for start in range(0, len(item.pictures), _A_ROW)]
+    heights = [max(width * picture.height / picture.width for picture in row) + 5 for row in rows]
+    if page.will_page_break(14 + 5 * len(item.lines) + sum(heights[:1])):  # a heading stays with its pictures
+        page.add_page()
     page.head(item.title, 11)
     for line in item.lines:
         page.say(line, 8)
     page.ln(1)
-    for start in range(0, len(item.pictures), _A_ROW):
-        row = item.pictures[start : start + _A_ROW]
-        alone = len(item.pictures) == 1
-        width = min(_SHEET_MM * 0.75, 2.4 * _PICTURE_MM) if alone else _PICTURE_MM
-        highest = max(width * picture.height / picture.width for picture in row) + 5
+    for row, highest in zip(rows, heights, strict=True):
         if page.will_page_break(highest):
             page.add_page()
         for place, picture in enumerate(row):
             page.show(picture, width, page.l_margin + place * (width + _GAP_MM))
         page.ln(highest)
-    _write_scores(page, item.scores)
+    _write_table(page, SCORE_HEAD, item.scores, _WIDTHS)
 
 
-def _write_scores(page: _Page, scores: Sequence[Sequence[str]]) -> None:
-    if not scores:
+def _write_table(page: _Page, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] | None) -> None:
+    if not rows:
         return
     page.ln(1)
-    page.set_font(_FONT, size=7.5)
+    page.set_font(_FONT, size=7.5 if widths else 6)
     page.set_text_color(0, 0, 0)
     page.set_draw_color(195, 204, 213)
     bold = FontFace(emphasis="BOLD", fill_color=(244, 246, 248))
-    with page.table(col_widths=_WIDTHS, line_height=4.5, headings_style=bold, text_align="LEFT") as table:
-        for cells in (SCORE_HEAD, *scores):
+    with page.table(col_widths=widths, line_height=4.5, headings_style=bold, text_align="LEFT") as table:
+        for cells in (head, *rows):
             table.row(cells)
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from voxelight.app.exports.entries import Contents, Entry, Member, folder_of, path_part, short
 from voxelight.app.schemas import JobAnswer, ResultAnswer
-from voxelight.storage.formats.images import decode_png, encode_png
 
 _ROOT = "pictures"
 _A_GRID = 12
@@ -50,6 +49,7 @@ class PicturesFormat:
         if not rows:
             return
         from voxelight.neuro.draw import draw_stages
+        from voxelight.storage.formats.images import encode_png
 
         result = waiting[0].result
         folder = _name_folder(result.dataset, result.recipe, short(result.job))
@@ -64,6 +64,7 @@ class PicturesFormat:
 def list_stages(contents: Contents, entry: Entry) -> list[Any]:
     """Return what was seen and every sample that was decoded, one row a stimulus, as `draw_stages` takes it."""
     from voxelight.neuro.draw import DecodedStages
+    from voxelight.storage.formats.images import decode_png
 
     result = entry.result
     seen, decoded = entry.find("stimulus"), entry.find("reconstruction")

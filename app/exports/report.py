@@ -5,8 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-from PIL import Image
+from typing import Any
 
 from voxelight.app.exports.citations import describe_licence, list_citations
 from voxelight.app.exports.entries import Contents, Entry, Member, path_part, short
@@ -31,6 +30,15 @@ class Picture:
     height: int
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows below a head; `about` says what they are."""
+
+    about: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ItemPart:
     """One result in a report."""
@@ -51,6 +59,7 @@ class JobPart:
     scores: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     sheets: tuple[Picture, ...]
+    evaluation: Table | None = None
     items: list[ItemPart] = field(default_factory=list)
     left_out: int = 0
 
@@ -66,6 +75,12 @@ class Report:
     citations: dict[str, None] = field(default_factory=dict)
     licences: dict[str, None] = field(default_factory=dict)
     results: int = 0
+
+    @property
+    def size(self) -> str:
+        """How much it tells of."""
+        jobs = f"{len(self.jobs)} job{'' if len(self.jobs) == 1 else 's'}"
+        return f"{self.results} result{'' if self.results == 1 else 's'} of {jobs}"
 
 
 SCORE_HEAD = ("Score", "Value", "95 % interval", "Null or chance", "p", "n")
@@ -90,12 +105,13 @@ class ReportBuilder:
             facts=_describe(job),
             scores=tuple(map(_say_metric, job.metrics)),
             notes=self._read_notes(job),
+            evaluation=self._read_evaluation(job),
             sheets=tuple(self._shrink(file, _say(file.role), _WIDE) for file in files),
         )
         self._parts[str(job.id)] = part
         self.report.jobs.append(part)
         if job.kind != "segment":
-            self.report.notices = tuple(dict.fromkeys((*self.report.notices, DECODING_NOTICE)))
+            self.report.notices = (DECODING_NOTICE,)
 
     def add(self, entry: Entry) -> None:
         """Add a result to its job."""
@@ -124,11 +140,20 @@ class ReportBuilder:
             yield self._shrink(file, f"{_say(role)} {counted[role]}", side)
 
     def _shrink(self, file: ArtifactAnswer, alt: str, side: int) -> Picture:
+        from PIL import Image
+
         image = Image.open(io.BytesIO(self._contents.read(file))).convert("RGB")
         image.thumbnail((side, side * 3))
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=True)
         return Picture(buffer.getvalue(), alt, image.width, image.height)
+
+    def _read_evaluation(self, job: JobAnswer) -> Table | None:
+        """Return the scores beside every control row, where the job was evaluated."""
+        for file in job.artifacts:
+            if file.role == "evaluation_data":
+                return tabulate_evaluation(json.loads(self._contents.read(file)))
+        return None
 
     def _read_notes(self, job: JobAnswer) -> tuple[str, ...]:
         notes: list[str] = []
@@ -165,6 +190,25 @@ class ReportFormat:
 
         yield Member("report/report.html", [write_html(self._builder.report).encode()])
         yield Member("report/report.pdf", [write_pdf(self._builder.report)])
+
+
+def tabulate_evaluation(told: dict[str, Any]) -> Table:
+    """Return the summary of an evaluation, as its JSON has it: metric by metric, beside the control rows."""
+    rows = [row["name"] for row in told["rows"] if not row["absent"]]
+    lines = {(line["row"], line["metric"]): line for line in told["scores"]}
+    body = tuple(
+        (metric["title"], *(_say_line(lines.get((row, metric["name"]))) for row in rows)) for metric in told["metrics"]
+    )
+    absent = [f"{_say(row['name'])}: {row['absent']}" for row in told["rows"] if row["absent"]]
+    about = "Evaluation: means with 95 % intervals over pictures, beside every control row. " + " ".join(absent)
+    return Table(about.strip(), ("Score", *map(_say, rows)), body)
+
+
+def _say_line(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "–"
+    p = "" if line["p"] is None else f", p = {_number(line['p'])}"
+    return f"{_number(line['value'])} [{_number(line['low'])}, {_number(line['high'])}]{p}"
 
 
 def _describe(job: JobAnswer) -> tuple[tuple[str, str], ...]:

@@ -27,19 +27,21 @@ def draw_glass_brain(image: Any, title: str, marks: str) -> bytes:
     """Draw a map in MNI152 on a glass brain, as PNG: for every line of sight its largest value."""
     from nilearn.plotting import plot_glass_brain
 
-    figure = _open(10, 3.7)
+    figure, top = _open(10, 3.7), _find_top(np.asarray(image.dataobj))
     plot_glass_brain(
         image,
         display_mode="lyrz",
         figure=figure,
-        axes=(0, 0.1, 1, 0.76),
+        axes=(0, 0.1, 0.93, 0.76),
         cmap=_COLOURS,
-        colorbar=True,
-        threshold=_find_threshold(np.asarray(image.dataobj)),
+        colorbar=False,
+        threshold=top / 1000,
         vmin=0,
+        vmax=top,
         symmetric_cbar=False,
         plot_abs=True,
     )
+    _draw_scale(figure, top)
     return _finish(figure, title, f"Glass brain, MNI152: for every line of sight its largest value. {marks}")
 
 
@@ -56,13 +58,13 @@ def draw_surface(image: Any, inside: Any, title: str, marks: str) -> bytes:
     from nilearn.surface import vol_to_surf
 
     mesh = fetch_surf_fsaverage("fsaverage5")
-    top = float(np.asarray(image.dataobj).max()) or 1.0
-    figure = _open(12, 3.7)
+    figure, top = _open(12, 3.7), _find_top(np.asarray(image.dataobj))
+    filled = _fill(image, inside)  # else the edge of the mask would be mixed with the zeros beyond it
     for place, (hemisphere, view) in enumerate(_SIDES):
-        axes = figure.add_axes((place * 0.24, 0.1, 0.24, 0.76), projection="3d")
+        axes = figure.add_axes((place * 0.23, 0.1, 0.23, 0.76), projection="3d")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mean of empty slice")  # where the mask has no voxel near the surface
-            on_surface = vol_to_surf(image, mesh[f"pial_{hemisphere}"], mask_img=inside, interpolation="linear")
+            on_surface = vol_to_surf(filled, mesh[f"pial_{hemisphere}"], mask_img=inside, interpolation="linear")
         shown = np.nan_to_num(np.asarray(on_surface, np.float64))
         plot_surf_stat_map(
             mesh[f"infl_{hemisphere}"],
@@ -76,11 +78,12 @@ def draw_surface(image: Any, inside: Any, title: str, marks: str) -> bytes:
             vmax=top,
             threshold=top / 1000,
             symmetric_cbar=False,
-            colorbar=place == len(_SIDES) - 1,
+            colorbar=False,
             axes=axes,
             figure=figure,
         )
         axes.set_title(f"{hemisphere}, {view}", fontsize=9, y=0.95)
+    _draw_scale(figure, top)
     return _finish(figure, title, f"Surface fsaverage5, inflated. {marks}")
 
 
@@ -97,18 +100,17 @@ def draw_projections(
     """
     figure = _open(10, 4.2)
     spacing = place.spacing
-    shown = None
     for number, (title, (axis, *letters)) in enumerate(_VIEWS.items()):
         across, up = (other for other in range(3) if other != axis)
         axes = figure.add_axes((0.03 + number * 0.3, 0.12, 0.28, 0.7))
         flat = np.ma.masked_where(~inside.any(axis), values.max(axis)).T
         aspect = spacing[up] / spacing[across]
         axes.imshow((~inside.any(axis)).T, cmap="gray", vmin=-4, vmax=1, origin="lower", aspect=aspect)
-        shown = axes.imshow(
+        axes.imshow(
             flat,
             cmap=_COLOURS,
             vmin=0,
-            vmax=float(values.max()) or 1,
+            vmax=_find_top(values),
             origin="lower",
             aspect=aspect,
             interpolation="nearest",
@@ -117,7 +119,7 @@ def draw_projections(
         axes.set_yticks([])
         axes.set_title(title, fontsize=9)
         _write_letters(axes, letters)
-    figure.colorbar(shown, cax=figure.add_axes((0.94, 0.2, 0.012, 0.5)))
+    _draw_scale(figure, _find_top(values))
     return _finish(figure, texts[0], texts[1])
 
 
@@ -136,8 +138,25 @@ def _finish(figure: Any, title: str, foot: str) -> bytes:
     return buffer.getvalue()
 
 
-def _find_threshold(values: NDArray[np.float32]) -> float:
-    return float(np.abs(values).max()) / 1000
+def _draw_scale(figure: Any, top: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axes = figure.add_axes((0.945, 0.2, 0.012, 0.55))
+    figure.colorbar(ScalarMappable(Normalize(0, top), _COLOURS), cax=axes).ax.tick_params(labelsize=8)
+
+
+def _fill(image: Any, inside: Any) -> Any:
+    """Return an image whose voxels outside the mask have the value of the nearest one inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    outside = np.asarray(inside.dataobj) == 0
+    places = distance_transform_edt(outside, return_distances=False, return_indices=True)
+    return type(image)(np.asarray(image.dataobj)[tuple(places)], image.affine)
+
+
+def _find_top(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max()) or 1.0
 
 
 def _write_letters(axes: Any, letters: list[str]) -> None:

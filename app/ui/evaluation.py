@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from voxelight.app.exports.report import tabulate_evaluation
 from voxelight.app.schemas import ArtifactAnswer
 from voxelight.app.schemas_exports import ActionAnswer, ActionKind, EvaluationRequest, RelevanceRequest
 from voxelight.app.services import Services
@@ -14,7 +15,7 @@ from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.marks import note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.problems import build, show_problem
-from voxelight.app.ui.wording import ACTIVE, plain, say_name, say_number, say_time
+from voxelight.app.ui.wording import ACTIVE, plain, say_number, say_time
 from voxelight.models.errors import VoxelightError
 
 _LOOKS_EVERY_S = 2.0
@@ -143,19 +144,9 @@ def _show_evaluation(services: Services, action: ActionAnswer) -> None:
     report = _read_report(services, data, data.sha256)
     for mark in report["marks"]:
         st.error(plain(mark), icon=":material/warning:")
-    rows = [row["name"] for row in report["rows"] if not row["absent"]]
-    lines = {(line["row"], line["metric"]): line for line in report["scores"]}
-    table = [
-        {"Score": f"{metric['title']}{'' if metric['higher_is_better'] else ' (lower is better)'}"}
-        | {say_name(row): _say_line(lines.get((row, metric["name"]))) for row in rows}
-        for metric in report["metrics"]
-    ]
-    st.table(table, hide_index=True, border="horizontal")
-    absent = [f"{say_name(row['name'])}: {row['absent']}" for row in report["rows"] if row["absent"]]
-    st.caption(
-        "Means with 95 % intervals over pictures; p against the null, q over all scores. Without scores: "
-        + plain("; ".join(absent) or "no row")
-    )
+    summary = tabulate_evaluation(report)
+    st.table([dict(zip(summary.head, row, strict=True)) for row in summary.rows], hide_index=True, border="horizontal")
+    st.caption(plain(summary.about))
     broken = [guard for guard in report["guards"] if guard["status"] != "held"]
     st.caption(f"Guard-rails: {len(report['guards']) - len(broken)} held, {len(broken)} not checked.")
     note_decoding(report["conditions"]["random_weights"])
@@ -180,13 +171,6 @@ def _show_relevance(services: Services, action: ActionAnswer) -> None:
     note_decoding(facts["random_weights"])
     with st.container(horizontal=True, gap="small"):
         offer_downloads(services, [file for file in action.artifacts if file.role != "relevance"])
-
-
-def _say_line(line: dict[str, Any] | None) -> str:
-    if line is None:
-        return "–"
-    p = "" if line["p"] is None else f", p = {say_number(line['p'])}, q = {say_number(line['q'])}"
-    return f"{say_number(line['value'])} [{say_number(line['low'])}, {say_number(line['high'])}]{p}"
 
 
 # A leading underscore keeps an argument out of the key: the hash alone names the content.

@@ -12,7 +12,7 @@ import pytest
 
 from voxelight.app.exports.html import write_html
 from voxelight.app.exports.pdf import write_pdf
-from voxelight.app.exports.report import ItemPart, JobPart, Picture, Report
+from voxelight.app.exports.report import ItemPart, JobPart, Picture, Report, Table
 from voxelight.app.exports.tables import COLUMNS, write_csv
 from voxelight.app.schemas import ResultQuery
 from voxelight.storage.formats.images import encode_png
@@ -78,8 +78,9 @@ def test_the_html_report_asks_nobody_for_anything(services, segmented, decoded):
 def test_names_are_shown_and_never_run():
     part = JobPart("<script>alert(1)</script>", ("<b>",), (("Job", "<i>"),), (), ("<u>",), ())
     part.items.append(ItemPart("<img src=x onerror=alert(1)>", (), ("<a>",), (("<s>", "1", "–", "–", "–", "–"),)))
+    part.evaluation = Table("<em>", ("<th>",), (("<td>",),))
     page = write_html(Report(jobs=[part], citations={"<q>": None}))
-    assert not re.search(r"<(script|b|i|u|a|s|q|img src=x)>", page)
+    assert not re.search(r"<(script|b|i|u|a|s|q|em|img src=x)>", page)
     assert "&lt;script&gt;" in page
 
 

@@ -21,7 +21,9 @@ def texts(app):
 def links(app):
     """Addresses that the page offers to save from, by what they are called."""
     pages = "".join(element.value if hasattr(element, "value") else element.proto.body for element in app.get("html"))
-    return {label: address.replace("&amp;", "&") for address, label in re.findall(r'href="([^"]+)"[^>]*>([^<]+)', pages)}
+    return {
+        label: address.replace("&amp;", "&") for address, label in re.findall(r'href="([^"]+)"[^>]*>([^<]+)', pages)
+    }
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_an_evaluation_is_asked_for_on_the_page_and_shown_there(visit, services,
     app = visit("results", job=str(job.id))
     table = next(one.value for one in app.table if "Decoded" in one.value.columns)
     assert {"Null", "Shuffled betas", "Nearest training", "Generator ceiling"} <= set(table.columns)
-    assert re.fullmatch(r"\d\.\d+ \[.+, .+\], p = .+, q = .+", table.set_index("Score")["Decoded"].iloc[0])
+    assert re.fullmatch(r"\d\.\d+ \[.+, .+\], p = .+", table.set_index("Score")["Decoded"].iloc[0])
     assert "Guard-rails:" in texts(app)
     beside = [one.value for one in app.table if "This picture" in one.value.columns]
     assert len(beside) == job.total
