@@ -148,7 +148,13 @@ class Scan(_Row, Base):
     """One uploaded file, or one series of them, that passed the intake check; `held` says why it waits for a person."""
 
     __tablename__ = "scan"
-    __table_args__ = (UniqueConstraint("imaging_session_id", "name"), Index(None, "kind"), Index(None, "name"))
+    __table_args__ = (
+        UniqueConstraint("imaging_session_id", "name"),
+        Index(None, "kind"),
+        Index(None, "name"),
+        Index(None, "blob_sha256"),
+        Index(None, "thumbnail_sha256"),
+    )
 
     imaging_session_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("imaging_session.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(255))
@@ -182,7 +188,7 @@ class Job(_Row, Base):
     """What a person asked for: one recipe over many items."""
 
     __tablename__ = "job"
-    __table_args__ = (_one_of("status", JOB_STATUSES), Index(None, "created_at", "id"))
+    __table_args__ = (_one_of("status", JOB_STATUSES), Index(None, "created_at", "id"), Index(None, "dataset_id"))
 
     kind: Mapped[str] = mapped_column(String(32))
     recipe: Mapped[str] = mapped_column(String(120))
@@ -248,7 +254,11 @@ class Artifact(_Row, Base):
     """A file that came out of a run, or of a job as a whole where `run_id` is empty."""
 
     __tablename__ = "artifact"
-    __table_args__ = (UniqueConstraint("run_id", "role", "name"), Index(None, "job_id", "run_id"))
+    __table_args__ = (
+        UniqueConstraint("run_id", "role", "name"),
+        Index(None, "job_id", "run_id"),
+        Index(None, "blob_sha256"),
+    )
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -262,6 +272,7 @@ class Segmentation(_Row, Base):
     """A label map of one scan."""
 
     __tablename__ = "segmentation"
+    __table_args__ = (Index(None, "scan_id"), Index(None, "artifact_id"))
 
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), unique=True)
     scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
@@ -278,7 +289,12 @@ class Reconstruction(_Row, Base):
     """
 
     __tablename__ = "reconstruction"
-    __table_args__ = (UniqueConstraint("run_id", "stimulus_id", "rank"), Index(None, "stimulus_id"))
+    __table_args__ = (
+        UniqueConstraint("run_id", "stimulus_id", "rank"),
+        Index(None, "stimulus_id"),
+        Index(None, "subject_id"),
+        Index(None, "artifact_id"),
+    )
 
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
     subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
@@ -326,7 +342,7 @@ class JobEvent(_Row, Base):
     """One line of a job's log; of an item where `run_id` is set."""
 
     __tablename__ = "job_event"
-    __table_args__ = (Index(None, "job_id", "created_at", "id"),)
+    __table_args__ = (Index(None, "job_id", "created_at", "id"), Index(None, "run_id"))
 
     job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
@@ -357,7 +373,11 @@ class Correction(_Row, Base):
     """A label map that a person drew over another, which stays; `changes` says by how much they differ."""
 
     __tablename__ = "correction"
-    __table_args__ = (Index(None, "run_id"),)
+    __table_args__ = (
+        Index(None, "run_id"),
+        Index(None, "artifact_id"),
+        Index(None, "base_id"),
+    )
 
     run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
     artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))

@@ -1,4 +1,4 @@
-"""Embeddings of pictures, texts and cases, in named spaces."""
+"""Embeddings in named spaces; indexes by which what refers to a row is found and deleted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,11 +6,25 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+# A deletion follows every reference; without these it would read whole tables for each row.
+_REFERENCES = (
+    ("scan", "blob_sha256"),
+    ("scan", "thumbnail_sha256"),
+    ("job", "dataset_id"),
+    ("artifact", "blob_sha256"),
+    ("segmentation", "scan_id"),
+    ("segmentation", "artifact_id"),
+    ("reconstruction", "subject_id"),
+    ("reconstruction", "artifact_id"),
+    ("job_event", "run_id"),
+    ("correction", "artifact_id"),
+    ("correction", "base_id"),
+)
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Add two tables."""
+    """Add two tables, and the indexes."""
     op.create_table(
         "embedding_space",
         sa.Column("id", _NUMBER, nullable=False),
@@ -51,9 +65,13 @@ def upgrade() -> None:
     )
     for columns in (("space_id", "id"), ("scan_id",), ("run_id",), ("artifact_id",)):
         op.create_index(op.f(f"ix_embedding_{'_'.join(columns)}"), "embedding", list(columns), unique=False)
+    for table, column in _REFERENCES:
+        op.create_index(op.f(f"ix_{table}_{column}"), table, [column], unique=False)
 
 
 def downgrade() -> None:
-    """Drop both tables."""
+    """Drop them."""
+    for table, column in _REFERENCES:
+        op.drop_index(op.f(f"ix_{table}_{column}"), table)
     op.drop_table("embedding")
     op.drop_table("embedding_space")
