@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from voxelight.app.schemas import Page, ScanAnswer, ScanRequest
 from voxelight.app.verbs.answers import answer_scan
 from voxelight.models.errors import BadInput, Conflict, VoxelightError
 from voxelight.storage.artifacts import CHUNK_BYTES, BlobRef, Incoming
-from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, safe_name
+from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, image_stem, safe_name
 from voxelight.storage.identity import IdentityKey
 from voxelight.storage.identity_links import has_links, write_link
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
@@ -93,15 +94,17 @@ class Scans:
             A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
         """
         from voxelight.storage.formats.deidentify import accept_series
-        from voxelight.storage.formats.dicom.bundle import name_all
+        from voxelight.storage.formats.dicom.bundle import check_series, name_all
 
         scans: list[ScanAnswer] = []
         refused: list[tuple[str, VoxelightError]] = []
         for name, series in name_all(paths):
-            named = request.model_copy(update={"name": name})
             try:
+                check_series(series)
+                owner = self._find_owner(request.model_copy(update={"name": name}))
+                named = self._name_series(request, name, owner.name_uid(series.uid))
                 with self.receive(named) as incoming, self._beside(incoming) as target:
-                    scans.append(self._store(accept_series(series, name, target, self._find_owner(named)), named))
+                    scans.append(self._store(accept_series(series, named.name, target, owner), named))
             except VoxelightError as error:
                 refused.append((series.title, error))
         return scans, refused
@@ -160,14 +163,24 @@ class Scans:
         finally:
             target.unlink(missing_ok=True)
 
+    def _name_series(self, request: ScanRequest, name: str, uid: str) -> ScanRequest:
+        """Name a series: as it is there already, else by a number where another series of the session has the name."""
+        with self._stores.sessions() as session:
+            query = select_scans(find_dataset(session, request.dataset).id, subject=request.subject)
+            there = session.scalars(query.where(ImagingSession.label == request.session)).all()
+            taken = {scan.name: scan.facts.get("series_uid") for scan in there}
+        same = next((known for known, of in taken.items() if of == uid), None)
+        others = (f"{image_stem(name)}-{number}.dcm.zip" for number in count(2))
+        free = next(candidate for candidate in chain((name,), others) if candidate not in taken)
+        return request.model_copy(update={"name": same or free})
+
     def _find_owner(self, request: ScanRequest) -> "Owner":
         from voxelight.storage.formats.deidentify import Owner
 
         with self._stores.sessions() as session:
             dataset = find_dataset(session, request.dataset)
-            if not dataset.keeps_headers and request.name.lower().endswith(SEALED_SUFFIXES):
-                self._key.ensure(has_links(session))
-            return Owner(self._key, dataset.id, request.subject, dataset.keeps_headers)
+            sealed = request.name.lower().endswith(SEALED_SUFFIXES) and has_links(session)
+            return Owner(self._key, dataset.id, request.subject, dataset.keeps_headers, sealed)
 
     def _store(self, accepted: "Accepted", request: ScanRequest, source: BlobRef | None = None) -> ScanAnswer:
         """Store the content, then name it by a row; what was taken out of it is sealed in the same transaction."""

@@ -28,12 +28,27 @@ class Owner:
     key : of the installation
     dataset_id, subject : the person, by label
     keeps_headers : leave everything as it came
+    has_links : whether something was sealed with the key before
     """
 
     key: IdentityKey
     dataset_id: uuid.UUID
     subject: str
     keeps_headers: bool = False
+    has_links: bool = False
+
+    def name_uid(self, uid: str) -> str:
+        """Return the UID that is stored for one that came in; the key is made where this is its first use.
+
+        Raises
+        ------
+        Unavailable
+            The key is missing though something was sealed with it.
+        """
+        if self.keeps_headers:
+            return uid
+        self.key.ensure(self.has_links)
+        return self.key.hash_uid(uid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,23 +116,22 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
     from voxelight.storage.formats.dicom.clean import Cleaner
 
     stack = check_series(series)
-    if owner.keeps_headers:
-        write_bundle(target, stack)
-        intake = inspect(target, name)
-        return Accepted(target, name, intake, thumbnail(target, intake), "kept", changed=True)
-    days = owner.key.shift_days(owner.dataset_id, owner.subject)
+    uid = owner.name_uid(series.uid)
+    days = 0 if owner.keeps_headers else owner.key.shift_days(owner.dataset_id, owner.subject)
     cleaner = Cleaner(owner.key, days, owner.subject)
-    write_bundle(target, stack, cleaner.clean)
+    write_bundle(target, stack, None if owner.keeps_headers else cleaner.clean)
     intake = inspect(target, name)
-    uid = owner.key.hash_uid(series.uid)
     more = [warning for warning in find_warnings(stack) if warning not in intake.warnings]
+    told = {"facts": {**intake.facts, "series_uid": uid}, "warnings": (*more, *intake.warnings)}
+    picture = thumbnail(target, intake)
+    intake = intake.model_copy(update=told)
+    if owner.keeps_headers:
+        return Accepted(target, name, intake, picture, "kept", changed=True)
     return Accepted(
         path=target,
         name=name,
-        intake=intake.model_copy(
-            update={"facts": {**intake.facts, "series_uid": uid}, "warnings": (*more, *intake.warnings)}
-        ),
-        picture=thumbnail(target, intake),
+        intake=intake,
+        picture=picture,
         status="held" if cleaner.held else "cleaned",
         changed=True,
         held=cleaner.held,
