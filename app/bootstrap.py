@@ -5,8 +5,10 @@ from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.actions import Actions
 from voxelight.app.verbs.arrivals import Arrivals
+from voxelight.app.verbs.compare import Compare
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.deletion import Deletion
 from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
@@ -49,6 +51,7 @@ def open_services(settings: Settings) -> Services:
     drops = Drops(scans, settings.spool, settings.upload_limit_bytes)
     files = UploadFiles(settings.uploads)
     arrivals = Arrivals(stores, drops, files)
+    vectors = Vectors(stores, settings.home / "vectors")
     return Services(
         settings=settings,
         stores=stores,
@@ -62,6 +65,7 @@ def open_services(settings: Settings) -> Services:
         recipes=Recipes(stores),
         results=Results(stores),
         searches=Searches(stores),
+        compare=Compare(stores),
         viewer=Viewer(stores),
         corrections=Corrections(stores, settings.upload_limit_bytes),
         actions=Actions(stores, queue),
@@ -70,5 +74,6 @@ def open_services(settings: Settings) -> Services:
         quality=Quality(stores),
         sheets=Sheets(stores),
         followup=FollowUp(stores),
-        vectors=Vectors(stores, settings.home / "vectors"),
+        vectors=vectors,
+        deletion=Deletion(stores, vectors, files),
     )

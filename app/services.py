@@ -8,8 +8,10 @@ from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import NOTICE, HealthAnswer
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.actions import Actions
+from voxelight.app.verbs.compare import Compare
 from voxelight.app.verbs.corrections import Corrections
 from voxelight.app.verbs.datasets import Datasets
+from voxelight.app.verbs.deletion import Deletion
 from voxelight.app.verbs.drops import Drops
 from voxelight.app.verbs.exports import Exports
 from voxelight.app.verbs.followup import FollowUp
@@ -47,6 +49,7 @@ class Services:
     recipes: Recipes
     results: Results
     searches: Searches
+    compare: Compare
     viewer: Viewer
     corrections: Corrections
     actions: Actions
@@ -56,6 +59,7 @@ class Services:
     sheets: Sheets
     followup: FollowUp
     vectors: Vectors
+    deletion: Deletion
 
     def check_health(self) -> HealthAnswer:
         """Ask the database, and say what waits."""

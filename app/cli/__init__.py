@@ -25,6 +25,10 @@ COMMANDS = {
         "voxelight.app.cli.relevance:relevance",
         "Map where in the brain the decoder of a finished job looks.",
     ),
+    "compare": (
+        "voxelight.app.cli.compare:compare",
+        "Compare two jobs, or two models, over what both worked on.",
+    ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
@@ -34,6 +38,7 @@ COMMANDS = {
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "export": ("voxelight.app.cli.export:export", "Take results home as one file, with provenance and citations."),
+    "delete": ("voxelight.app.cli.delete:delete", "Delete for good, with a receipt."),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),

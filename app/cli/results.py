@@ -9,13 +9,30 @@ import click
 
 from voxelight.app.cli.answers import FilesAnswer
 from voxelight.app.cli.shell import Group, Shell, ask
-from voxelight.app.schemas import JobKind, ResultQuery
+from voxelight.app.schemas import JobKind, ResultQuery, Verdict
 from voxelight.models.errors import BadInput, NotFound
 
 
 def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the conditions of a query to a command."""
     for option in (
+        click.option(
+            "--sort",
+            metavar="ORDER",
+            help="time, subject, or a metric: NAME or NAME[LABEL]; with - before it descending. Default: -time.",
+        ),
+        click.option("--words", help="Only results with these words in captions or names of stimuli."),
+        click.option(
+            "--metric",
+            multiple=True,
+            metavar="NAME:LOW..HIGH",
+            help="Only results with such a value, NAME[LABEL]:LOW..HIGH for one label; may be repeated.",
+        ),
+        click.option("--verdict", type=click.Choice(get_args(Verdict)), help="Only results with this verdict."),
+        click.option("--simulated/--measured", default=None, help="Only results of simulated, or of measured data."),
+        click.option("--recipe", help="Only results of this recipe."),
+        click.option("--scan", metavar="NAME", help="Only results of scans of this name, or pattern with *."),
+        click.option("--session", help="Only results of this session."),
         click.option("--until", metavar="TIME", help="Finished before this time; UTC where no offset is given."),
         click.option("--since", metavar="TIME", help="Finished at this time or later; UTC where no offset is given."),
         click.option("--job", type=click.UUID, help="Only results of this job."),
@@ -28,6 +45,11 @@ def conditions(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def named(query: dict[str, Any]) -> dict[str, Any]:
+    """Return the conditions that were named."""
+    return {name: value for name, value in query.items() if value not in (None, ())}
+
+
 @click.group(cls=Group)
 def results() -> None:
     """Query and export what came out."""
@@ -35,14 +57,16 @@ def results() -> None:
 
 @results.command("list")
 @conditions
-@click.option("--limit", default=50, show_default=True, help="Rows, newest first.")
+@click.option("--search", metavar="SLUG", help="A saved search; a condition beside it takes the place of its own.")
+@click.option("--limit", default=50, show_default=True, help="Rows.")
 @click.option("--cursor", help="next_cursor of the answer before, for what follows it.")
 @click.pass_obj
-def list_results(shell: Shell, /, limit: int, cursor: str | None, **query: Any) -> None:
-    """List results that fit every condition, newest first."""
+def list_results(shell: Shell, /, search: str | None, limit: int, cursor: str | None, **query: Any) -> None:
+    """List results that fit every condition, newest first unless sorted."""
     from voxelight.app.cli.tables import show_results
 
-    page = shell.services.results.query(ask(ResultQuery, **query), limit, cursor)
+    saved = shell.services.searches.read(search).model_dump(exclude_unset=True) if search else {}
+    page = shell.services.results.query(ask(ResultQuery, **saved | named(query)), limit, cursor)
     shell.answer(page, show_results(page.items))
     if page.next_cursor:
         shell.note(f"There are more: --cursor {page.next_cursor}")
@@ -75,10 +99,10 @@ def export(shell: Shell, /, runs: tuple[uuid.UUID, ...], out: Path, **query: Any
 
     Give ids of runs, or conditions; with neither, everything is written.
     """
-    if runs and any(query.values()):
+    if runs and named(query):
         raise BadInput("both runs and conditions", "one of the two", "Leave one out.")
     service = shell.services.results
-    chosen = [service.show(run) for run in runs] if runs else list(service.walk(ask(ResultQuery, **query)))
+    chosen = [service.show(run) for run in runs] if runs else list(service.walk(ask(ResultQuery, **named(query))))
     if not chosen:
         raise NotFound("no result that fits", "at least one", "Loosen the conditions: voxelight results list")
     files = [
