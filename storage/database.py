@@ -45,7 +45,13 @@ def _open_sqlite(url: str) -> Engine:
     def _set_pragmas(connection: Any, _record: object) -> None:
         # Writers queue at BEGIN, where the busy timeout holds; a lock taken up later would fail at once.
         connection.isolation_level = "IMMEDIATE"
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (
+            "busy_timeout=30000",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "secure_delete=ON",  # what is deleted is overwritten
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
@@ -90,6 +96,19 @@ def is_current(engine: Engine) -> bool:
         if not inspect(connection).has_table("alembic_version"):
             return False
         return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == newest)
+
+
+def forget_deleted(engine: Engine) -> None:
+    """Leave nothing of deleted rows in the files of the database, as far as it can be told to.
+
+    On SQLite, which overwrites what is deleted, the log is emptied into the database; PostgreSQL frees the space for
+    other rows, which overwrite it in time.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            connection.exec_driver_sql("VACUUM")
 
 
 @contextmanager
