@@ -6,6 +6,8 @@ const vx = (() => {
   const scheme = parameters.get("theme");
   if (scheme === "light" || scheme === "dark") document.documentElement.dataset.theme = scheme;
 
+  if (window.self !== window.top) document.documentElement.dataset.framed = "";
+
   /* An error with the problem that the server answered: found, expected, remedy. */
   class Problem extends Error {
     constructor(problem) {

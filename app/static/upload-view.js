@@ -79,7 +79,8 @@ function showScan(scan) {
 }
 
 function sayFact(fact) {
-  return typeof fact === "number" ? String(Number(fact.toPrecision(4))) : fact;
+  if (typeof fact !== "number") return fact;
+  return Number.isInteger(fact) ? fact.toLocaleString("en") : String(Number(fact.toPrecision(4)));
 }
 
 /* One row of the list: a file that stands alone, or a batch of loose ones. */

@@ -11,12 +11,15 @@ let measured = { time: 0, sent: 0 };
 
 const queue = new Queue(changed);
 
+/* The data sets that there are; asked for again when the list is looked at, since others may add some. */
 async function fillDatasets() {
   const found = await vx.call("/datasets?limit=500");
-  const asked = vx.parameters.get("dataset");
-  at("dataset").replaceChildren(...found.items.map((each) => vx.make("option", { value: each.name }, each.name)));
-  if (found.items.some((each) => each.name === asked)) at("dataset").value = asked;
-  for (const name of ["subject", "session"]) at(name).value = vx.parameters.get(name) || "01";
+  const chosenName = at("dataset").value || vx.parameters.get("dataset");
+  const names = found.items.map((each) => each.name);
+  if (names.join() !== [...at("dataset").options].map((each) => each.value).join()) {
+    at("dataset").replaceChildren(...names.map((name) => vx.make("option", { value: name }, name)));
+    if (names.includes(chosenName)) at("dataset").value = chosenName;
+  }
   if (!found.items.length) at("summary").textContent = "There is no data set yet. Create one on the page Upload first.";
   at("choose-files").disabled = at("choose-folder").disabled = !found.items.length;
   await showEarlier();
@@ -254,6 +257,7 @@ function listen() {
   });
   at("place").addEventListener("submit", (event) => event.preventDefault());
   at("dataset").addEventListener("change", showEarlier);
+  at("dataset").addEventListener("focus", () => fillDatasets().catch(() => {}));
   for (const name of ["pattern", "rename"]) {
     at(name).addEventListener("change", () => chosen.length && at("pattern").value.trim() && preview(findPlace()));
   }
@@ -271,5 +275,6 @@ function listen() {
   });
 }
 
+for (const name of ["subject", "session"]) at(name).value = vx.parameters.get(name) || "01";
 listen();
 fillDatasets().catch((error) => { at("summary").textContent = `${readProblem(error).found}. ${readProblem(error).remedy}`; });

@@ -45,9 +45,19 @@ def choose_target(services: Services) -> Target | None:
         st.info(
             "Nothing is stored here yet. Start with a data set: it says whose files these are and what they are for."
         )
-    with st.expander("New data set", expanded=not datasets, icon=":material/add:"):
-        _create_form(services)
+    add_dataset(services, expanded=not datasets)
     return target
+
+
+def has_datasets(services: Services) -> bool:
+    """Whether there is a data set at all."""
+    return bool(services.datasets.list(limit=1).items)
+
+
+def add_dataset(services: Services, expanded: bool = False) -> None:
+    """Offer the form of a new data set."""
+    with st.expander("New data set", expanded=expanded, icon=":material/add:"):
+        _create_form(services)
 
 
 def _choose(datasets: dict[str, DatasetAnswer]) -> Target:

@@ -34,13 +34,14 @@ _HELP = (
 )
 _PAGE = "/api/v1/pages/upload"
 _FRAME_HEIGHT = 760
+_PLACE = ("dataset", "subject", "session")
 _LISTED, _LOOK_S = 200, 5.0
 
 
 def choose_way() -> str:
     """Ask whether files go through the page's own uploader, or in pieces."""
     way = st.segmented_control(
-        "Files",
+        "How large they are",
         [SMALL, LARGE],
         default=SMALL,
         required=True,
@@ -73,24 +74,42 @@ def receive_files(services: Services, target: Target) -> None:
     _show_outcomes(services, [known[file.file_id] for file in files if file.file_id in known])
 
 
-def show_large(target: Target) -> None:
-    """Show the page that sends large files and folders in pieces, which also stands alone."""
-    asked = {"dataset": target.dataset.name, "subject": target.subject, "session": target.session}
+def show_large() -> str:
+    """Show the page that sends large files and folders in pieces, which also stands alone; return its data set.
+
+    Its address stays what it was at first: another one would load it anew, and stop what is under way.
+    """
+    chosen = {name: st.session_state[name] for name in _PLACE if st.session_state.get(name)}
+    asked: dict[str, str] = st.session_state.setdefault("frame", chosen)
     address = f"{_PAGE}?{urlencode(asked | {'theme': st.context.theme.type or 'light'})}"
     st.iframe(address, height=_FRAME_HEIGHT, alt="Upload of large files and folders")
     st.caption(
-        f"[Open it in a tab of its own]({address}) to go on while you work elsewhere on this page. It stops when this "
-        "page is left, and goes on where it was."
+        f"[Open it in a tab of its own]({address}) to go on while you work elsewhere. Here it stops when this page is "
+        "left, and goes on where it was when you choose the same files again."
     )
+    return asked.get("dataset", "")
 
 
-def list_stored(services: Services, target: Target, live: bool) -> None:
-    """Show what the data set holds, again and again where files come in elsewhere."""
-    st.subheader(f"In {plain(target.dataset.name)}")
-    st.fragment(_list_scans, run_every=_LOOK_S if live else None)(services, target.dataset.name)
+def come_back() -> None:
+    """Choose again what was chosen before the page of large files was shown."""
+    for name, value in st.session_state.pop("frame", {}).items():
+        st.session_state.setdefault(name, value)
 
 
-def _list_scans(services: Services, dataset: str) -> None:
+def list_stored(services: Services, dataset: str) -> None:
+    """Show what a data set holds."""
+    st.subheader(f"In {plain(dataset)}")
+    _list_scans(services, dataset)
+
+
+@st.fragment(run_every=_LOOK_S)
+def list_newest(services: Services) -> None:
+    """Show what came in last anywhere, as it comes."""
+    st.subheader("Stored last")
+    _list_scans(services, None)
+
+
+def _list_scans(services: Services, dataset: str | None) -> None:
     scans = services.scans.list(dataset, limit=_LISTED)
     if not scans.items:
         st.caption("No file yet. Drop some above.")
@@ -99,6 +118,7 @@ def _list_scans(services: Services, dataset: str) -> None:
         {
             "File": scan.name,
             "What": KINDS.get(scan.kind, scan.kind),
+            **({} if dataset else {"Data set": scan.dataset}),
             "Subject": scan.subject,
             "Session": scan.session,
             "Size": say_size(scan.size),

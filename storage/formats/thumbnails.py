@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from voxelight.storage.formats.betas import read_betas_mat
 from voxelight.storage.formats.images import read_picture
@@ -15,8 +15,9 @@ from voxelight.storage.formats.volumes import read_overview
 _HEIGHT = 192
 _CELL, _COLUMNS, _CELLS = 48, 8, 16
 _LETTER = (255, 210, 60)
-# axis cut through, axis to the right, axis upwards, letters left and right
-_PLANES = [(2, 0, 1, "LR"), (1, 0, 2, "LR"), (0, 1, 2, "PA")]
+_FONT_SIZE = 14
+# axis cut through, axis to the right, axis upwards, letters left, right, bottom and top
+_PLANES = [(2, 0, 1, "LRPA"), (1, 0, 2, "LRIS"), (0, 1, 2, "PAIS")]
 
 
 def thumbnail(path: Path, intake: Intake) -> NDArray[np.uint8] | None:
@@ -61,10 +62,17 @@ def _plane(
     square = Image.new("RGB", (_HEIGHT, _HEIGHT))
     scaled = Image.fromarray(np.ascontiguousarray(middle)).resize(size, Image.Resampling.BILINEAR)
     square.paste(scaled, ((_HEIGHT - size[0]) // 2, (_HEIGHT - size[1]) // 2))
-    pen = ImageDraw.Draw(square)
-    pen.text((3, _HEIGHT // 2 - 6), letters[0], fill=_LETTER)
-    pen.text((_HEIGHT - 10, _HEIGHT // 2 - 6), letters[1], fill=_LETTER)
+    _letter(square, letters)
     return np.asarray(square)
+
+
+def _letter(square: Image.Image, letters: str) -> None:
+    """Write which way is which at the four sides, legible on black and on white."""
+    pen, font = ImageDraw.Draw(square), ImageFont.load_default(_FONT_SIZE)
+    near, middle, far = 3, _HEIGHT // 2, _HEIGHT - 3
+    places = (((near, middle), "lm"), ((far, middle), "rm"), ((middle, far), "md"), ((middle, near), "ma"))
+    for letter, (place, anchor) in zip(letters, places, strict=True):
+        pen.text(place, letter, fill=_LETTER, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _sheet(path: Path, name: str) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from voxelight.app.ui.uploads import LARGE
+from voxelight.app.ui.uploads import LARGE, SMALL
 
 EVENTS = b"stim_file\nface.png\nhouse.png\n"
 
@@ -162,10 +162,17 @@ def test_loose_files_of_a_series_become_one_scan(visit, services, dataset, slice
 
 def test_large_files_have_a_page_of_their_own(visit, dataset):
     app = visit("upload")
+    one(app.text_input, "Subject").set_value("07").run()
     app.segmented_control[0].set_value(LARGE).run()
     assert not app.exception
     assert not app.file_uploader
-    assert "/api/v1/pages/upload?dataset=noise&subject=01&session=01&theme=" in texts(app)
+    assert "/api/v1/pages/upload?dataset=noise&subject=07&session=01&theme=" in texts(app)
+    one(app.text_input, "Name").set_value("later")
+    one(app.button, "Create data set").click().run()
+    assert "/api/v1/pages/upload?dataset=noise&" in texts(app), "another address would stop what is under way"
+    app.segmented_control[0].set_value(SMALL).run()
+    assert app.file_uploader
+    assert one(app.text_input, "Subject").value == "07"
 
 
 def test_a_clinical_data_set_keeps_headers_and_says_so(visit, services, slices):
