@@ -135,7 +135,7 @@ def agree(maps: Sequence[Floats]) -> float | None:
     """Return the mean correlation between maps of different folds, None where there is one map or a flat one."""
     if len(maps) < 2 or any(np.ptp(one) == 0 for one in maps):
         return None
-    correlations = np.corrcoef(np.stack(maps))
+    correlations = np.atleast_2d(np.corrcoef(np.stack(maps)))
     return float(correlations[np.triu_indices(len(maps), 1)].mean())
 
 

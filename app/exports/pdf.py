@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fpdf import FPDF
-from fpdf.enums import XPos, YPos
+from fpdf.enums import WrapMode, XPos, YPos
 from fpdf.fonts import FontFace
 
 from voxelight.app.exports.report import SCORE_HEAD, ItemPart, JobPart, Picture, Report
@@ -63,7 +63,12 @@ class _Page(FPDF):
         self.set_font(_FONT, "B" if bold else "", size)
         self.set_text_color(*colour)
         self.multi_cell(
-            0, size * 0.5, text, new_x=XPos.LMARGIN, new_y=YPos.NEXT, wrapmode="CHAR" if _long(text) else "WORD"
+            0,
+            size * 0.5,
+            text,
+            new_x=XPos.LMARGIN,
+            new_y=YPos.NEXT,
+            wrapmode=WrapMode.CHAR if _long(text) else WrapMode.WORD,
         )
 
     def head(self, text: str, size: float) -> None:

@@ -22,7 +22,7 @@ def stream_zip(members: Iterable[Member], now: datetime | None = None) -> Iterat
     """
     pipe = _Pipe()
     stamp = (now or datetime.now(UTC)).timetuple()[:6]
-    with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[arg-type]  # a file that can't seek
+    with zipfile.ZipFile(pipe, "w") as archive:
         for member in members:
             info = zipfile.ZipInfo(member.path, stamp)
             packed = member.path.endswith(_PACKED)

@@ -86,7 +86,7 @@ def _say_samples(count: int, seeds: Sequence[int]) -> None:
 
 def _show_control(control: ControlAnswer, most: int) -> list[Shown]:
     caption = f"Control: from the betas of {control.shuffled_item}"
-    return [(file, caption, "Control, from another stimulus") for file in control.shuffled[:most]]
+    return [(file, caption, "Control, from other betas") for file in control.shuffled[:most]]
 
 
 def _show_retrieved(services: Services, result: ResultAnswer) -> None:
