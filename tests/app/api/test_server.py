@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -299,8 +300,14 @@ def test_the_page_alone_finds_the_services_of_the_settings(tmp_path, monkeypatch
     assert os.environ["VOXELIGHT_HOME"].endswith("two")
 
 
-def test_the_walk_of_the_page_of_documents_works(make, start, tmp_path):
+def _burn_in(header, _place) -> None:
+    header.BurnedInAnnotation = "YES"
+
+
+def test_the_walk_of_the_page_of_documents_works(make, start, write_dicom, tmp_path):
     """Every command of `docs/http.md`, as it stands."""
+    write_dicom(tmp_path / "slices", slices=16, shape=(40, 48), change=_burn_in)
+    shutil.make_archive(str(tmp_path / "series"), "zip", tmp_path / "slices")
     (tmp_path / "t1.nii.gz").write_bytes(make.nifti((40, 40, 40)))
     (tmp_path / "betas.mat").write_bytes(make.betas_mat())
     server = start(tmp_path / "home", worker=True).start()
@@ -309,10 +316,16 @@ def test_the_walk_of_the_page_of_documents_works(make, start, tmp_path):
     assert "http://127.0.0.1:8501" in script
     script = script.replace("http://127.0.0.1:8501", server.url)
     walk = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"VOXELIGHT_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert walk.returncode == 0, walk.stdout[-2000:] + walk.stderr
     whole = (tmp_path / "whole").read_bytes()
     assert len(whole) > 100
     assert (tmp_path / "first-100").read_bytes() == whole[:100]
     assert (tmp_path / "thumbnail.png").read_bytes().startswith(b"\x89PNG")
+    assert b"Doe^Jane" in (tmp_path / "segmentation.dcm").read_bytes()
