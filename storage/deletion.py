@@ -148,9 +148,15 @@ def remove_rows(session: Session, removed: Removed) -> None:
         session.execute(delete(Action).where(Action.job_id.in_(chunk)))
         for table in (Artifact, Metric):
             session.execute(delete(table).where(table.job_id.in_(chunk), table.run_id.is_(None)))
-    for table, ids in ((Job, extent.jobs), (Run, extent.runs), (Scan, extent.scans), (Upload, extent.uploads)):
+    rows: tuple[tuple[Any, Ids], ...] = (
+        (Job, extent.jobs),
+        (Run, extent.runs),
+        (Scan, extent.scans),
+        (Upload, extent.uploads),
+    )
+    for kind, ids in rows:
         for chunk in _chunks(ids):
-            session.execute(delete(table).where(table.id.in_(chunk)))
+            session.execute(delete(kind).where(kind.id.in_(chunk)))
     _remove_empty(session, extent)
     session.expire_all()
     for job_id in sorted(extent.touched):
@@ -178,9 +184,8 @@ def write_receipt(session: Session, removed: Removed, what: str, name: str, auth
 
 def find_named(session: Session, sha256s: Iterable[str]) -> set[str]:
     """Return those of some hashes that a row names by now."""
-    return {
-        sha for chunk in _chunks(sha256s) for sha in session.scalars(select(Blob.sha256).where(Blob.sha256.in_(chunk)))
-    }
+    named = (session.scalars(select(Blob.sha256).where(Blob.sha256.in_(chunk))) for chunk in _chunks(sha256s))
+    return {sha256 for each in named for sha256 in each}
 
 
 def _extend(
@@ -284,7 +289,7 @@ def _find_named(session: Session, files: set[str], extent: Extent) -> set[str]:
     for chunk in _chunks(files):
         for column in (Scan.blob_sha256, Scan.thumbnail_sha256):
             rows = session.execute(select(Scan.id, column).where(column.in_(chunk)))
-            shared |= {sha for scan, sha in rows if scan not in extent.scans}
+            shared |= {sha for scan, sha in rows if sha and scan not in extent.scans}
         artifacts = select(Artifact.run_id, Artifact.job_id, Artifact.blob_sha256).where(
             Artifact.blob_sha256.in_(chunk)
         )
