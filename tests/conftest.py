@@ -1,5 +1,6 @@
 """Fixtures shared by every test: where the real data lie, and which skips continuous integration refuses."""
 
+import io
 import os
 import shutil
 import tempfile
@@ -202,3 +203,47 @@ def _write_dicom(
         written.append(folder / f"{seed}-{place:03d}.dcm")
         header.save_as(written[-1], enforce_file_format=True)
     return written
+
+
+def make_slices(
+    count: int = 5, side: int = 16, name: str = "Doe^Jane", number: int = 3, burned: str = ""
+) -> list[bytes]:
+    """An MR series as a scanner writes it, a file a slice, with a person's name in it."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    files = []
+    for place in range(count):
+        pixels = np.random.default_rng(place).integers(0, 900, (side, side), dtype=np.uint16)
+        slice_ = Dataset()
+        slice_.file_meta = FileMetaDataset()
+        slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.FrameOfReferenceUID = study, series, frame
+        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = "Doe^Jane", "4711", "20240229", "MR"
+        slice_.SeriesNumber, slice_.InstanceNumber, slice_.SeriesDescription = number, place + 1, "t1 mprage"
+        slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
+        slice_.PixelSpacing, slice_.SliceThickness, slice_.Rows, slice_.Columns = [1, 1], 2, side, side
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation, slice_.PixelRepresentation = 1, "MONOCHROME2", 0
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+        if burned:
+            slice_.BurnedInAnnotation = burned
+        slice_.PixelData = pixels.tobytes()
+        buffer = io.BytesIO()
+        slice_.save_as(buffer, enforce_file_format=True)
+        files.append(buffer.getvalue())
+    return files
+
+
+@pytest.fixture(scope="session")
+def slices() -> list[bytes]:
+    """The files of a small DICOM series."""
+    return make_slices()
+
+
+@pytest.fixture(scope="session")
+def make_series():
+    """Make the files of a DICOM series."""
+    return make_slices

@@ -96,8 +96,14 @@ async def create_upload(
 ) -> UploadAnswer:
     """Begin an upload; a body is its first piece, or the whole of a small file."""
     upload = await run_in_threadpool(services.uploads.create, _read_metadata(metadata, length), idempotency_key)
-    if request.headers.get("content-type") == PIECE and upload.status == "open":
-        await _append(services, upload.id, upload.offset, request, None)
+    # A body is of use only to an upload that is new: one that was begun before with this key goes on by PATCH.
+    if request.headers.get("content-type") == PIECE and upload.status == "open" and not upload.offset:
+        try:
+            await _append(services, upload.id, 0, request, None)
+        except BaseException:
+            if idempotency_key is None:  # nobody could ask for it: its id was never told
+                await run_in_threadpool(services.uploads.cancel, upload.id)
+            raise
         upload = await run_in_threadpool(services.uploads.show, upload.id)
     response.headers.update(_describe(upload))
     response.headers["Location"] = f"{PREFIX}/uploads/{upload.id}"

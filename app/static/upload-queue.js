@@ -25,6 +25,24 @@ const memory = {
     return this.key(fingerprint);
   },
   async removeUpload(key) { localStorage.removeItem(key); },
+
+  /* The same key as long as a file is not done: a beginning whose answer was lost is not a second upload. */
+  beginning(fingerprint) {
+    const key = `vx-key|${fingerprint}`;
+    const known = localStorage.getItem(key);
+    if (known) return known;
+    const fresh = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("-");
+    try {
+      localStorage.setItem(key, fresh);
+    } catch (full) {
+      // then it holds as long as the tab
+    }
+    return fresh;
+  },
+  forget(fingerprint) {
+    localStorage.removeItem(this.key(fingerprint));
+    localStorage.removeItem(`vx-key|${fingerprint}`);
+  },
 };
 
 /* One file with its state: ready, sending, paused, checking, whole (a member of a batch), done, refused, stopped, removed. */
@@ -36,7 +54,7 @@ class Item {
     this.batch = null;
     this.scans = [];
     this.problems = [];
-    this.fingerprint = [path, file.size, file.lastModified, place.dataset, place.subject, place.session].join("|");
+    this.fingerprint = [path, this.name, file.size, file.lastModified, ...Object.values(place)].join("|");
   }
 
   get standsAlone() {
@@ -54,6 +72,7 @@ class Item {
     this.upload = new tus.Upload(this.file, {
       endpoint: ENDPOINT,
       metadata,
+      headers: { "Idempotency-Key": memory.beginning(this.fingerprint) },
       chunkSize: PIECE_BYTES,
       uploadDataDuringCreation: this.file.size <= SMALL_BYTES, // one request; larger ones could not be taken up
       retryDelays: RETRIES_MS,
@@ -92,7 +111,7 @@ class Item {
     const wasOpen = !["done", "refused"].includes(this.state);
     this.set("removed");
     if (this.upload && wasOpen) await this.upload.abort(Boolean(url)).catch(() => {});
-    localStorage.removeItem(memory.key(this.fingerprint));
+    memory.forget(this.fingerprint);
     this.queue.next();
   }
 
@@ -115,6 +134,7 @@ class Item {
         if (found.status !== "checking") {
           this.scans = found.scans;
           this.problems = found.problems;
+          memory.forget(this.fingerprint);
           this.set(found.status);
           return;
         }
@@ -133,7 +153,9 @@ class Item {
     if (this.state !== "sending") return;
     this.problems = [{ name: this.name, problem: readProblem(error) }];
     const status = error.originalResponse ? error.originalResponse.getStatus() : 0;
-    this.set(status >= 400 && status < 500 && status !== 423 ? "refused" : "stopped");
+    const refused = status >= 400 && status < 500 && status !== 423;
+    if (refused) memory.forget(this.fingerprint);
+    this.set(refused ? "refused" : "stopped");
     this.queue.next();
   }
 }
@@ -171,7 +193,7 @@ class Batch {
       this.scans = found.scans;
       this.problems = found.problems;
       this.state = found.scans.length ? "done" : "refused";
-      for (const item of whole) localStorage.removeItem(memory.key(item.fingerprint));
+      for (const item of whole) memory.forget(item.fingerprint);
     } catch (error) {
       this.problems = [{ name: "The files together", problem: readProblem(error) }];
       this.state = "stopped";

@@ -147,6 +147,36 @@ def test_a_paused_upload_goes_on_after_tab_and_server_were_gone(open_page, tabs,
     assert second.evaluate("Object.keys(localStorage).filter(key => key.startsWith('vx-upload'))") == []
 
 
+def test_a_folder_that_was_interrupted_becomes_one_series(open_page, served, dataset, tmp_path, slices):
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    for number, content in enumerate(slices):
+        (folder / f"IM{number:04}").write_bytes(content)
+    first = open_page()
+    begun = []
+
+    def break_the_line(route):
+        begun.append(route.request.method)
+        if len(begun) > 3:
+            route.abort()
+        else:
+            route.continue_()
+
+    first.route("**/api/v1/uploads", break_the_line)
+    first.locator("#folder").set_input_files(folder)
+    expect(row(first, f"{len(slices)} loose files").locator(".state")).to_contain_text(f"3 of {len(slices)}")
+    first.close()
+
+    second = open_page()
+    second.locator("#folder").set_input_files(folder)
+    loose = row(second, f"{len(slices)} loose files")
+    expect(loose.locator(".state")).to_have_text("Stored")
+    expect(loose).to_contain_text("What names somebody was taken out of its header")
+    [scan] = served.get("scans", dataset=dataset)["items"]
+    assert scan["facts"]["slices"] == len(slices)
+    assert len(served.get("uploads", dataset=dataset)["items"]) == len(slices), "no file came twice"
+
+
 def test_what_can_not_be_used_says_why_and_stops_nothing(open_page, served, dataset, tmp_path):
     page = open_page()
     files = {"notes.docx": b"words", "cut.nii.gz": b"\x1f\x8bnothing", "events.tsv": b"stim_file\na.png\nb.png\n"}

@@ -267,6 +267,22 @@ def test_a_key_gives_one_upload_however_often(begin, client, is_problem):
     is_problem(begin("t1.nii", 6, **key), 409)
 
 
+def test_a_beginning_that_is_sent_again_with_its_key_never_doubles_bytes(begin, send, ask, settle, make):
+    content, key = make.events_tsv(9), {"Idempotency-Key": "mine"}
+    upload = begin("events.tsv", len(content), **key).json()["id"]
+    send(upload, 0, content[:10])
+    again = begin("events.tsv", len(content), content, **key)
+    assert (again.json()["id"], again.headers["upload-offset"]) == (upload, "10")
+    send(upload, 10, content[10:])
+    assert settle(upload)["status"] == "done"
+    assert begin("events.tsv", len(content), content, **key).json()["status"] == "done"
+
+
+def test_a_first_piece_that_can_not_be_taken_leaves_no_upload(client, begin, is_problem):
+    is_problem(begin("t1.nii", 3, b"12345"), 413)
+    assert client.get("uploads").json()["items"] == []
+
+
 def test_an_upload_is_forgotten_on_wish(client, services, begin, send, is_problem):
     upload = begin("t1.nii", 10).json()["id"]
     send(upload, 0, b"12345")
