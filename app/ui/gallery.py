@@ -6,8 +6,10 @@ from itertools import groupby
 import streamlit as st
 
 from voxelight.app.schemas import ArtifactAnswer, ResultAnswer
+from voxelight.app.schemas_deletion import DeletionTarget
 from voxelight.app.services import Services
 from voxelight.app.ui.decoding import show_decoded, show_reconstructed
+from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.evaluation import show_actions
 from voxelight.app.ui.links import link_page
@@ -80,6 +82,7 @@ def _show_rest(services: Services, result: ResultAnswer) -> None:
             f"{say_time(result.finished_at)} · model {plain(result.model)} · weights {say_hash(result.weights_sha256)}"
         )
         st.json(result.provenance)
+    show_deletion(services, DeletionTarget(what="result", id=result.id))
 
 
 def _find(result: ResultAnswer, role: str) -> list[ArtifactAnswer]:

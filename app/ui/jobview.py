@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from voxelight.app.schemas import JobAnswer, JobChange, MetricAnswer
+from voxelight.app.schemas_deletion import DeletionTarget
 from voxelight.app.services import Services
+from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.jobitems import show_items
 from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress, show_refusal
@@ -96,6 +98,8 @@ def _show(services: Services, job: JobAnswer) -> None:
         _show_sheet(services, job)
         show_items(services, job)
         _show_log(services, job)
+        if job.status not in ACTIVE:
+            show_deletion(services, DeletionTarget(what="job", id=job.id))
 
 
 def _offer_priority(services: Services, job: JobAnswer) -> None:

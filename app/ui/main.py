@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from voxelight.app.ui.deletion import show_last_deletion
 from voxelight.app.ui.marks import ICON, show_frame
 from voxelight.app.ui.notices import show_notices
 from voxelight.app.web import current_services
@@ -15,6 +16,7 @@ page = st.navigation(
         st.Page("screens/jobs.py", title="Jobs", icon=":material/play_circle:"),
         st.Page("screens/results.py", title="Results", icon=":material/imagesmode:"),
         st.Page("screens/viewer.py", title="Viewer", icon=":material/view_in_ar:"),
+        st.Page("screens/explore.py", title="Explore", icon=":material/travel_explore:"),
         st.Page("screens/export.py", title="Export", icon=":material/archive:"),
         st.Page("screens/models.py", title="Models", icon=":material/hub:"),
         st.Page("screens/about.py", title="About", icon=":material/info:"),
@@ -24,4 +26,5 @@ page = st.navigation(
 st.logo(ICON, size="large")
 show_frame()
 show_notices(current_services())
+show_last_deletion(current_services())
 page.run()

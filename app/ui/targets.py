@@ -6,7 +6,9 @@ from typing import get_args
 import streamlit as st
 
 from voxelight.app.schemas import Consent, DatasetAnswer, DatasetChange, DatasetRequest
+from voxelight.app.schemas_deletion import DeletionTarget
 from voxelight.app.services import Services
+from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.marks import mark_simulated
 from voxelight.app.ui.problems import build, problems_shown, show_problem
 from voxelight.app.ui.wording import CONSENTS, plain, say_many
@@ -81,6 +83,7 @@ def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
     st.caption(f"{held}. Purpose: {plain(dataset.purpose) or 'not given'}.")
     with st.expander("Consent and purpose", icon=":material/edit:"):
         _change_form(services, dataset)
+    show_deletion(services, DeletionTarget(what="dataset", dataset=dataset.name))
 
 
 def _create_form(services: Services) -> None:
