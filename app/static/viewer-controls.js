@@ -145,7 +145,7 @@ function obey({ key, ctrlKey, metaKey, shiftKey, target }) {
     return true;
   }
   if (key in MOVES) {
-    if (target.matches("input")) return false; // arrows choose between radio buttons
+    if (key.startsWith("Arrow") && target.matches("input")) return false; // they choose between radio buttons
     panes[0].nv.moveCrosshairInVox(...MOVES[key]);
     return true;
   }
