@@ -28,6 +28,7 @@ ROLES = {
     "evaluate": ("evaluation", "evaluation_data", "evaluation_table"),
     "relevance": ("relevance", "relevance_map", "relevance_facts"),
 }
+_STARTS = "starts"  # counted where the reason of a failure stands later
 NO_GRID = (
     "betas without a grid: a .mat names no voxel's place in the head",
     "betas as a 4-D NIfTI image with a mask",
@@ -46,8 +47,12 @@ def run_action(services: "Services", action_id: uuid.UUID) -> str:
         action = session.get(Action, action_id)
         if action is None or action.status == "cancelled":
             return "cancelled"
-        action.status, action.started_at = "running", utc_now()
+        starts = int(action.problem.get(_STARTS, 0)) + 1
+        action.status, action.started_at, action.problem = "running", utc_now(), {_STARTS: starts}
         job_id, kind, options = action.job_id, action.kind, dict(action.params)
+    if starts > services.settings.max_attempts:
+        record_problem(stores, action_id, _describe_lost(starts - 1))
+        return "failed"
     try:
         outcome = _find_maker(kind)(stores, job_id, options, services.settings.device)
         record_action(stores, action_id, outcome, ROLES[kind])
@@ -55,6 +60,14 @@ def run_action(services: "Services", action_id: uuid.UUID) -> str:
         record_problem(stores, action_id, _describe(error))
         return "failed"
     return "done"
+
+
+def _describe_lost(starts: int) -> dict[str, str]:
+    return {
+        "found": f"{starts} starts that ended with the worker",
+        "expected": "an end by itself",
+        "remedy": "Look for too little memory, or try it on another machine.",
+    }
 
 
 def _find_maker(kind: str) -> Maker:

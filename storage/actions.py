@@ -1,5 +1,6 @@
 """Write down what was asked of a finished job besides, and what it gave: once, in place of what was there before."""
 
+import math
 import uuid
 from collections.abc import Collection
 
@@ -41,28 +42,32 @@ def record_problem(stores: Stores, action_id: uuid.UUID, problem: dict[str, str]
 
 
 def _replace_scores(session: Session, action: Action, scores: dict[uuid.UUID, tuple[Score, ...]]) -> None:
-    """Write scores of runs, marked as this action's; a score that the run itself gave stays as it is."""
-    there = session.scalars(select(Metric).where(Metric.job_id == action.job_id, Metric.run_id.is_not(None)))
-    own = set()
-    for metric in there:
+    """Write scores of runs, marked as this action's; one that the run itself gave stays, and gets its controls."""
+    own: dict[tuple[uuid.UUID | None, str, str], Metric] = {}
+    for metric in session.scalars(select(Metric).where(Metric.job_id == action.job_id, Metric.run_id.is_not(None))):
         if metric.detail.get("from") == action.kind:
             session.delete(metric)
         else:
-            own.add((metric.run_id, metric.name, metric.label))
+            own[metric.run_id, metric.name, metric.label] = metric
     session.flush()
     for run_id, found in scores.items():
         for score in found:
-            if (run_id, score.name, score.label) not in own:
-                session.add(
-                    Metric(
-                        job_id=action.job_id,
-                        run_id=run_id,
-                        name=score.name,
-                        label=score.label,
-                        value=score.value,
-                        low=score.low,
-                        high=score.high,
-                        unit=score.unit,
-                        detail=score.detail | {"from": action.kind},
-                    )
-                )
+            there = own.get((run_id, score.name, score.label))
+            if there is None:
+                session.add(_row(action, run_id, score))
+            elif math.isclose(there.value, score.value, rel_tol=1e-4, abs_tol=1e-6):
+                there.detail = there.detail | score.detail
+
+
+def _row(action: Action, run_id: uuid.UUID, score: Score) -> Metric:
+    return Metric(
+        job_id=action.job_id,
+        run_id=run_id,
+        name=score.name,
+        label=score.label,
+        value=score.value,
+        low=score.low,
+        high=score.high,
+        unit=score.unit,
+        detail=score.detail | {"from": action.kind},
+    )

@@ -15,6 +15,7 @@ from voxelight.app.version import find_version
 MOST_ITEMS = 60  # with pictures; the tables of an export hold the others
 _SIDE, _WIDE = 240, 1100  # pixels
 _MOST_PICTURES = 8
+_NOTHING = 1e-9  # what rounding leaves of zero
 _ROLES = ("overlay", "stimulus", "reconstruction", "retrieved")
 _EVALUATED = ("evaluation", "evaluation_data", "evaluation_table")
 SIMULATED = "SIMULATED: made by a model, nobody was scanned."
@@ -235,7 +236,9 @@ def _say_metric(metric: MetricAnswer) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 0.001 else f"{value:.3f}"
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if _NOTHING < abs(value) < 0.001 else f"{value:.3f}"
 
 
 def _say(key: str) -> str:

@@ -161,7 +161,7 @@ def _answer(session: Session, action: Action) -> ActionAnswer:
         kind=action.kind,  # type: ignore[arg-type]  # only known kinds are written
         status=action.status,
         options=action.params,
-        problem=action.problem,
+        problem=action.problem if action.status == "failed" else {},
         artifacts=[answer_artifact(row) for row in rows],
         created_at=action.created_at,
         started_at=action.started_at,

@@ -17,6 +17,7 @@ from voxelight.app.schemas import DatasetChange, DatasetRequest, JobRequest, Res
 from voxelight.app.schemas_exports import EvaluationRequest, RelevanceRequest
 from voxelight.models.errors import BadInput, Conflict, NotFound
 from voxelight.storage.formats.images import encode_png
+from voxelight.storage.schema import Action
 
 STIMULI, REPEATS, SIDE = 16, 3, 3
 QUICK = EvaluationRequest(sessions="one, simulated", permutations=19, networks=())
@@ -57,7 +58,7 @@ def make_placed(folder, mni=True):
     paths[-1].write_text(f"stim_file\tsession\n{rows}")
     for number, picture in enumerate(pictures):
         paths.append(folder / f"s{number}.png")
-        square = np.repeat(np.repeat(picture.reshape(SIDE, SIDE), 1, 0), 1, 1)
+        square = picture.reshape(SIDE, SIDE)
         paths[-1].write_bytes(encode_png((square * 255).astype(np.uint8)[..., None]))
     return paths
 
@@ -99,7 +100,9 @@ def test_an_evaluation_is_done_by_the_worker_and_kept_with_its_job(services, pla
         assert metric.value == pytest.approx(report["by_picture"]["decoded"]["ssim"][0][places[metric.label]])
         assert set(metric.detail["controls"]) >= {"shuffled_betas", "nearest_training"}
         assert metric.detail["from"] == "evaluate"
-        assert len([one for one in result.metrics if one.name == "two_way"]) == 1  # the job's own stays
+        [own] = [one for one in result.metrics if one.name == "two_way"]  # the job's own stays, with its controls
+        assert "from" not in own.detail
+        assert own.detail["controls"]["null"] == pytest.approx(np.mean(report["null"]["two_way"]))
     kept = {artifact.role for artifact in services.jobs.show(placed.id).artifacts}
     assert {"contact_sheet", "scores", "evaluation"} <= kept
 
@@ -116,6 +119,15 @@ def test_what_can_not_be_evaluated_says_why(services, placed):
     with pytest.raises(NotFound):
         services.actions.evaluate(uuid.uuid4(), QUICK)
     assert run_action(services, uuid.uuid4()) == "cancelled"
+
+
+def test_what_takes_its_worker_down_again_and_again_fails_at_last(services, placed):
+    asked = services.actions.evaluate(placed.id, QUICK)
+    with services.stores.sessions.begin() as session:  # as it stands where the worker was killed three times
+        session.get(Action, asked.id).problem = {"starts": services.settings.max_attempts}
+    assert run_action(services, asked.id) == "failed"
+    assert "worker" in services.actions.show(placed.id, "evaluate").problem["found"]
+    assert services.actions.evaluate(placed.id, QUICK).status == "queued"
 
 
 def test_a_job_that_runs_or_segments_is_refused(services, tmp_path, volumes):
