@@ -12,7 +12,7 @@ class Cost:
     Parameters
     ----------
     queue : cpu or gpu
-    seconds : of work, once weights and inputs were in memory
+    seconds : of work, once weights and inputs were in memory; on cpu the processor time of one core
     memory_gib : peak of the whole worker, or of the card
     how : on what it was measured
     """
@@ -23,4 +23,13 @@ class Cost:
     how: str
 
 
-COSTS: dict[str, tuple[Cost, ...]] = {}
+_CORE = "processor time of one core, median of"
+
+COSTS: dict[str, tuple[Cost, ...]] = {
+    "hippocampus-agunet": (Cost("cpu", 0.61, 1.12, f"{_CORE} 8 crops of the Medical Segmentation Decathlon"),),
+    "hippocampus-mni": (Cost("cpu", 1.99, 1.21, f"{_CORE} 3 runs on the MNI template of nilearn"),),
+    "miyawaki-ridge": (Cost("cpu", 0.05, 0.23, f"{_CORE} 20 held-out stimuli of Miyawaki et al. 2008"),),
+    "simulated-ridge": (Cost("cpu", 0.09, 0.32, f"{_CORE} 12 photographs of the simulated subject of the demo"),),
+    "mindeye2": (Cost("gpu", 0.86, 25.5, "H100 80 GB, published sampling in batches of 24, random weights of full size"),),
+    "random-small": (Cost("cpu", 0.61, 1.15, f"{_CORE} 6 stimuli of random betas"),),
+}
