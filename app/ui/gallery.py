@@ -55,6 +55,9 @@ def _show_group_head(result: ResultAnswer) -> None:
         link_page(
             "review", "Review", "rate_review", help="Accept or reject each result by keyboard", job=str(result.job)
         )
+        link_page(
+            "compare", "Compare", "compare_arrows", help="This job beside another, item by item", a=str(result.job)
+        )
         link_page("export", "Export", "archive", help="Take the results of this job home", job=str(result.job))
     if result.kind in DECODING:
         note_decoding(result.random_weights)

@@ -15,6 +15,7 @@ page = st.navigation(
         st.Page("screens/upload.py", title="Upload", icon=":material/upload_file:", default=True),
         st.Page("screens/jobs.py", title="Jobs", icon=":material/play_circle:"),
         st.Page("screens/results.py", title="Results", icon=":material/imagesmode:"),
+        st.Page("screens/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("screens/viewer.py", title="Viewer", icon=":material/view_in_ar:"),
         st.Page("screens/explore.py", title="Explore", icon=":material/travel_explore:"),
         st.Page("screens/export.py", title="Export", icon=":material/archive:"),
