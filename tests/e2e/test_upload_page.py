@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ from playwright.sync_api import expect
 
 SIDE = 160  # 160^3 voxels of 2 bytes: 8 MB
 SLOW_BYTES_S = 2_000_000
+PIECE, PIECES = 32 << 20, 8
 WITHIN_MS = 30_000
 
 
@@ -49,6 +51,11 @@ class Served:
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def memory(self, field):
+        """Bytes, as the system counts them."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:"))
 
     def get(self, path, **params):
         return httpx.get(f"{self.url}/api/v1/{path}", params=params).raise_for_status().json()
@@ -220,6 +227,39 @@ def test_many_files_go_where_their_names_say(open_page, served, dataset, tmp_pat
     }
     page.get_by_role("button", name="Clear finished").click()
     expect(page.locator("#list > li")).to_have_count(0)
+
+
+def test_the_memory_of_the_server_does_not_grow_with_a_file(served, dataset):
+    """Pieces of 32 MiB, as the page sends them; the last byte stays out, so that nothing is checked."""
+    tus = {"Tus-Resumable": "1.0.0"}
+    metadata = ",".join(
+        f"{key} {b64encode(value.encode()).decode()}" for key, value in (("filename", "a.nii"), ("dataset", dataset))
+    )
+    begun = httpx.post(
+        f"{served.url}/api/v1/uploads",
+        headers=tus | {"Upload-Length": str(PIECES * PIECE + 1), "Upload-Metadata": metadata},
+    ).raise_for_status()
+    before, content = served.memory("VmRSS"), bytes(PIECE)
+    for number in range(PIECES):
+        headers = tus | {"Upload-Offset": str(number * PIECE), "Content-Type": "application/offset+octet-stream"}
+        url = f"{served.url}{begun.headers['location']}"
+        httpx.patch(url, headers=headers, content=content, timeout=60).raise_for_status()
+    assert served.memory("VmRSS") - before < PIECE
+    httpx.delete(url, headers=tus).raise_for_status()
+
+
+def test_the_page_of_streamlit_shows_it_and_what_came_in(tabs, served, dataset, tmp_path):
+    (tmp_path / "events.tsv").write_bytes(b"stim_file\na.png\nb.png\n")
+    page = tabs.new_page()
+    page.goto(f"{served.url}/?dataset={dataset}")
+    page.get_by_text("Larger files, and folders").click()
+    frame = page.frame_locator("iframe[src*='pages/upload']")
+    expect(frame.get_by_label("Data set")).to_have_value(dataset)
+    frame.locator("#files").set_input_files(tmp_path / "events.tsv")
+    expect(frame.locator("#list .state")).to_have_text("Stored")
+    page.get_by_text("Up to 200 MB each").click()
+    expect(page.get_by_role("heading", name=f"In {dataset}")).to_be_visible()
+    expect(page.get_by_text("1 subject, 1 file")).to_be_visible()
 
 
 def test_the_page_runs_without_a_fault_and_by_keyboard(open_page, tabs, tmp_path):

@@ -1,5 +1,6 @@
 """Uploads in pieces, by tus 1.0: cut, resumed, checked, refused; what came is never mixed up or lost."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -11,7 +12,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from voxelight.app.api import uploads
 from voxelight.app.api.uploads import PIECE, VERSION
+from voxelight.models.errors import BadInput
 from voxelight.storage.schema import Upload, utc_now
 
 CHECKED_WITHIN_S = 30
@@ -184,6 +187,20 @@ def test_what_came_before_the_connection_broke_stays(services, begin, ask):
     with pytest.raises(ConnectionError):
         break_off()
     assert ask(upload) == (5, 10)
+
+
+def test_a_sender_that_falls_silent_does_not_hold_its_upload_for_ever(monkeypatch):
+    monkeypatch.setattr(uploads, "_SILENCE_S", 0.05)
+
+    async def stalled():
+        yield b"first"
+        await asyncio.sleep(60)
+
+    async def read():
+        return [chunk async for chunk in uploads._join(stalled())]
+
+    with pytest.raises(BadInput, match="no byte for"):
+        asyncio.run(read())
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
