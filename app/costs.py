@@ -30,6 +30,6 @@ COSTS: dict[str, tuple[Cost, ...]] = {
     "hippocampus-mni": (Cost("cpu", 1.99, 1.21, f"{_CORE} 3 runs on the MNI template of nilearn"),),
     "miyawaki-ridge": (Cost("cpu", 0.05, 0.23, f"{_CORE} 20 held-out stimuli of Miyawaki et al. 2008"),),
     "simulated-ridge": (Cost("cpu", 0.09, 0.32, f"{_CORE} 12 photographs of the simulated subject of the demo"),),
-    "mindeye2": (Cost("gpu", 0.86, 25.5, "H100 80 GB, published sampling in batches of 24, random weights of full size"),),
+    "mindeye2": (Cost("gpu", 0.86, 25.5, "H100 80 GB, published sampling, batches of 24, random weights"),),
     "random-small": (Cost("cpu", 0.61, 1.15, f"{_CORE} 6 stimuli of random betas"),),
 }

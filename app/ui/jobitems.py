@@ -8,7 +8,7 @@ import streamlit as st
 from voxelight.app.schemas import JobAnswer, Page, RunAnswer
 from voxelight.app.services import Services
 from voxelight.app.ui.joblist import offer, retry
-from voxelight.app.ui.wording import ACTIVE, plain, say_many, say_seconds, say_time
+from voxelight.app.ui.wording import ACTIVE, plain, say_many, say_precisely, say_time
 
 PAGE = 50
 STATES = ("pending", "running", "done", "failed", "cancelled")
@@ -57,7 +57,7 @@ def _show_table(runs: Sequence[RunAnswer], tall: bool) -> None:
 
 
 def _say(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds:.1f} s" if seconds < 10 else say_seconds(seconds)
+    return "–" if seconds is None else say_precisely(seconds)
 
 
 def _say_left(run: RunAnswer) -> str:

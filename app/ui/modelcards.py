@@ -3,7 +3,7 @@
 import streamlit as st
 
 from voxelight.app.schemas import NOTICE, CostAnswer, RecipeCardAnswer
-from voxelight.app.ui.wording import KINDS, plain, say_hash, say_seconds, say_weights
+from voxelight.app.ui.wording import KINDS, plain, say_hash, say_precisely, say_weights
 
 
 def show_facts(recipe: RecipeCardAnswer, whole_hash: bool = False) -> None:
@@ -33,6 +33,6 @@ def show_card(recipe: RecipeCardAnswer) -> None:
 
 def say_cost(cost: CostAnswer) -> str:
     """Return what an item takes, and how that is known."""
-    time = f"{say_seconds(cost.seconds_an_item)} an item" if cost.seconds_an_item is not None else ""
+    time = f"{say_precisely(cost.seconds_an_item)} an item" if cost.seconds_an_item is not None else ""
     memory = f"{cost.memory_gib:.1f} GiB of memory" if cost.memory_gib is not None else ""
     return f"On {cost.queue.upper()} about {' and '.join(filter(None, (time, memory)))} ({cost.source})"

@@ -78,6 +78,11 @@ def say_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def say_precisely(seconds: float) -> str:
+    """Return a length of time, with a tenth below ten seconds."""
+    return f"{seconds:.1f} s" if seconds < 9.95 else say_seconds(seconds)
+
+
 def say_pace(job: JobAnswer, now: datetime) -> str:
     """Return where a job stands in its queue, or how long it has run and how much is left, where that can be told."""
     left = "no estimate yet" if job.seconds_left is None else f"about {say_seconds(job.seconds_left)} of work left"

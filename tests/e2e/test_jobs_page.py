@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from scipy.io import savemat
 
-STIMULI, VOXELS, SIDE = 40, 2500, 32
+STIMULI, VOXELS, SIDE = 400, 2500, 32
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,9 @@ def test_a_job_is_followed_line_by_line_and_stopped(visit, server, slow_betas):
     visit.open(f"/jobs?job={job}", "Job")
     page = visit.page
     log = page.get_by_test_id("stCode").last
-    expect(log).to_contain_text("Submitted with 40 items on queue cpu.")
+    assert server.get(f"/api/v1/jobs/{job}/log", limit=1).json()["items"][0]["message"] == (
+        f"Submitted with {STIMULI} items on queue cpu."
+    )
     expect(log).to_contain_text("done in")
     before = log.inner_text().count("done in")
     expect(page.get_by_text(re.compile(r"about .* of work left"))).to_be_visible()
@@ -74,10 +76,10 @@ def test_a_job_is_followed_line_by_line_and_stopped(visit, server, slow_betas):
     visit.shoot("job-running")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
-    expect(log).to_contain_text(re.compile(r"Cancelled with \d+ of 40 items done"))
+    expect(log).to_contain_text(re.compile(rf"Cancelled with \d+ of {STIMULI} items done"))
     ended = server.get(f"/api/v1/jobs/{job}").json()
     assert ended["status"] == "cancelled"
-    assert 1 <= ended["done"] < 40
+    assert 1 <= ended["done"] < STIMULI
 
 
 def test_jobs_in_line_are_put_forward_and_one_item_is_repeated(visit, server, slow_betas, quick_betas):
