@@ -2,6 +2,7 @@
 
 import io
 import time
+import uuid
 import zipfile
 
 import nibabel as nib
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxelight.app.schemas import DatasetRequest
-from voxelight.app.schemas_uploads import Place
+from voxelight.app.schemas_uploads import Place, UploadRequest
 from voxelight.app.verbs.drops import Dropped, refuse_name
 from voxelight.app.verbs.naming import assign_names
 from voxelight.models.errors import BadInput
@@ -192,3 +193,34 @@ def test_what_a_header_says_of_a_person_is_not_stored(drop, slices, services):
     for word in (b"Doe", b"4711", b"20240229"):
         assert any(word in content for content in slices)
         assert word not in stored
+
+
+def test_pieces_become_a_scan_on_every_database(services):
+    services.datasets.create(DatasetRequest(name="mixed"))
+    content = b"stim_file\na.png\nb.png\n"
+    request = UploadRequest(dataset="mixed", subject="07", name="events.tsv", size=len(content))
+    upload = services.uploads.create(request, "key").id
+    assert services.uploads.create(request, "key").id == upload
+    for offset in (0, 9):
+        with services.uploads.append(upload, offset) as piece:
+            piece.write(content[offset:9] if not offset else content[offset:])
+    deadline = time.monotonic() + 30
+    while (found := services.uploads.show(upload)).status == "checking" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (found.status, found.scans[0].subject) == ("done", "07")
+    assert [each.id for each in services.uploads.list("mixed").items] == [upload]
+    services.uploads.cancel(upload)
+    assert services.scans.show(found.scans[0].id), "a scan outlives its upload"
+
+
+def test_a_batch_of_slices_is_one_scan_on_every_database(services, slices):
+    services.datasets.create(DatasetRequest(name="mixed"))
+    batch = uuid.uuid4()
+    for number, content in enumerate(slices):
+        request = UploadRequest(dataset="mixed", name=f"IM{number}", size=len(content), batch=batch)
+        with services.uploads.append(services.uploads.create(request).id, 0) as piece:
+            piece.write(content)
+    assert services.uploads.show_batch(batch).waiting == len(slices)
+    closed = services.uploads.close_batch(batch)
+    assert (closed.done, len(closed.scans), closed.problems) == (len(slices), 1, [])
+    assert services.uploads.close_batch(batch) == closed
