@@ -22,6 +22,13 @@ from voxelight.storage.identity import IdentityKey
 _VOXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "OB or OW", "UN"}
 _DROPPED = {"AE", "AS"}
+# What a value of a kind may look like; one that does not is text in the wrong place.
+_SYNTAX = {
+    "CS": re.compile(r"[A-Z0-9_ ]{0,16}"),
+    "DS": re.compile(r"[0-9eE.+\- ]*"),
+    "IS": re.compile(r"[0-9+\- ]*"),
+    "TM": re.compile(r"[0-9.: ]*"),
+}
 _METHODS = (
     ("113100", "Basic Application Confidentiality Profile"),
     ("113105", "Clean Descriptors Option"),
@@ -97,19 +104,24 @@ class Cleaner:
             element.value = self.label[:64]
         elif keyword in profile.EMPTIED:
             element.value = None
-        elif keyword in profile.REMOVED or vr in _DROPPED or vr == "PN":
+        elif _goes(keyword, vr):
             del dataset[element.tag]
         elif vr == "SQ":
             for item in element.value:
                 self._clean(item)
-        elif vr == "UI":
+        elif profile.is_text(vr):
+            self._clean_text(dataset, element)
+        else:
+            self._clean_value(element)
+
+    def _clean_value(self, element: DataElement) -> None:
+        keyword, vr = element.keyword, element.VR
+        if vr == "UI":
             element.value = _each(element.value, lambda uid: self._replace(keyword, uid))
         elif vr in {"DA", "DT"}:
             element.value = _each(element.value, self._shift)
-        elif profile.is_text(vr):
-            self._clean_text(dataset, element)
-        elif vr in _BINARY and not keyword.endswith(profile.KEPT_BYTES):
-            del dataset[element.tag]
+        elif vr in _SYNTAX and not _fits(element.value, _SYNTAX[vr]):
+            element.value = None
 
     def _clean_text(self, dataset: Dataset, element: DataElement) -> None:
         if element.keyword in profile.KEPT_TEXT:
@@ -184,6 +196,16 @@ def find_writing(header: Dataset) -> str:
     if header.get("ConversionType"):
         return "it was converted from something else, and its header does not say that no writing is burned in"
     return ""
+
+
+def _goes(keyword: str, vr: str) -> bool:
+    unknown = vr in _BINARY and not keyword.endswith(profile.KEPT_BYTES)
+    return keyword in profile.REMOVED or vr in _DROPPED or vr == "PN" or unknown
+
+
+def _fits(value: Any, syntax: re.Pattern[str]) -> bool:
+    parts = value if isinstance(value, MultiValue | list) else [value]
+    return all(part is None or syntax.fullmatch(str(part)) for part in parts)
 
 
 def _each(value: Any, change: Any) -> Any:

@@ -1,6 +1,7 @@
 """DICOM files wherever they lie: loose, in folders, in ZIP archives."""
 
 import io
+import logging
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -9,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.errors import InvalidDicomError
 
 from voxelight.models.errors import BadInput
 from voxelight.storage.formats.archives import is_litter, list_members, opened_zip
+
+# pydicom repeats values that break a rule of DICOM in warnings and in its log, and these may name a person. Such values
+# are common, and not ours to mend.
+config.settings.reading_validation_mode = config.IGNORE
+config.settings.writing_validation_mode = config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _HEAD = 132
 _ZIP = b"PK\x03\x04"
@@ -68,7 +75,7 @@ def parse(file: IO[bytes], name: str, **how: Any) -> Dataset:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a value that breaks a rule of DICOM is common, and is not ours to mend
+            warnings.simplefilter("ignore")
             return dcmread(file, force=True, **how)
     except _FAULTS as error:
         raise BadInput(

@@ -52,5 +52,5 @@ def test_no_case_one_name_twice_and_another_grid_are_refused(folder, tmp_path):
     with pytest.raises(BadInput, match="grid"):
         read_cases(folder, NAMES)
     nib.save(labels, folder / "labels/a.nii")
-    with pytest.raises(BadInput, match="one name as"):
+    with pytest.raises(BadInput, match="one name with several suffixes"):
         read_cases(folder, NAMES)

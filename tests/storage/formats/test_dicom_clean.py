@@ -1,4 +1,5 @@
 import io
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from pydicom.sequence import Sequence
 
 from voxelight.storage.formats.dicom.clean import Cleaner, find_writing
 from voxelight.storage.formats.dicom.files import DicomFile
+from voxelight.storage.formats.dicom.series import find_series
 from voxelight.storage.identity import IdentityKey
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -173,3 +175,20 @@ def test_an_archive_of_cleaned_files_holds_no_name_of_a_file(write_dicom, key, t
     write_bundle(tmp_path / "a.dcm.zip", check_series(only_series(paths[0].parent)), Cleaner(key, -1, "07").clean)
     assert b"Doe" not in (tmp_path / "a.dcm.zip").read_bytes()
     assert len(zipfile.ZipFile(tmp_path / "a.dcm.zip").namelist()) == 6
+
+
+def test_a_value_that_breaks_a_rule_is_repeated_neither_in_a_warning_nor_in_a_log(write_dicom, key, tmp_path, caplog):
+    def spoil(header: Dataset, place: int) -> None:
+        header.ContentDate, header.AccessionNumber = "Doe^Jane", "Doe^Jane" * 4
+        header.StudyTime, header.SeriesInstanceUID = "Doe", "1.2.Doe"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write_dicom(tmp_path, change=spoil)[0]
+    caplog.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cleaned = Cleaner(key, -40, "07").clean(DicomFile(path), path.read_bytes())
+        assert len(find_series([tmp_path])) == 1
+    assert b"Doe" not in cleaned, "not even in what should hold a time"
+    assert not caplog.records
