@@ -92,11 +92,12 @@ def interpolate_slices(label_map: LabelMap, number: int, axis: int, between: tup
 
     References
     ----------
-    Raya and Udupa 1990, Shape-based interpolation of multidimensional objects, equation 3.
+    Raya and Udupa 1990, Shape-based interpolation of multidimensional objects: linear between distances.
     """
     if number not in label_map.names:
         raise BadInput(f"the label number {number}", f"one of {sorted(label_map.names)}", "Choose a label of the map.")
-    array = np.moveaxis(label_map.array.copy(), axis, 0)
+    filled = label_map.array.copy()
+    array = np.moveaxis(filled, axis, 0)  # a view: what is set here is set there
     drawn = array == number
     for low, high in _find_pairs(drawn, between):
         near, far = (_signed_distance(drawn[at], label_map, axis) for at in (low, high))
@@ -104,7 +105,7 @@ def interpolate_slices(label_map: LabelMap, number: int, axis: int, between: tup
             share = (at - low) / (high - low)
             array[at][drawn[at]] = 0
             array[at][((1 - share) * near + share * far <= 0) & (array[at] == 0)] = number
-    return LabelMap(np.ascontiguousarray(np.moveaxis(array, 0, axis)), label_map.geometry, label_map.names)
+    return LabelMap(filled, label_map.geometry, label_map.names)
 
 
 def _find_pairs(drawn: NDArray[np.bool_], between: tuple[int, int] | None) -> list[tuple[int, int]]:

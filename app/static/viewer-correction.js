@@ -2,6 +2,12 @@
 import { around, hole, measure, packNifti } from "./viewer-voxels.js";
 
 const { NVImage } = globalThis.niivue;
+const AXES = { sagittal: 0, coronal: 1, axial: 2 };
+const TOO_FEW = {
+  found: "fewer than two slices of this plane that were drawn on",
+  expected: "two slices with others between them",
+  remedy: "Draw the label on two slices of the plane, then interpolate.",
+};
 const OPEN = {
   found: "an outline that is open in this slice",
   expected: "a closed one around the place that was chosen",
@@ -21,6 +27,7 @@ export class Correction {
     this.past = [];
     this.future = [];
     this.stroke = null;
+    this.drawnOn = []; // axis and slice of each stroke
     this.holder = pane.canvas.parentElement;
     this.cursor = vx.make("div", { class: "vw-cursor", hidden: true });
     this.holder.append(this.cursor);
@@ -65,6 +72,7 @@ export class Correction {
     if (!place) return;
     this.pane.canvas.focus();
     this.pane.canvas.setPointerCapture?.(event.pointerId);
+    this.drawnOn.push({ axis: place.plane, slice: place.voxel[place.plane] });
     if (this.settings().tool === "fill") return this.fill(place);
     this.stroke = { plane: place.plane, tile: place.tile, last: place.voxel, before: new Map() };
     this.paint(place.voxel);
@@ -115,8 +123,15 @@ export class Correction {
   }
 
   /* Ask the server to fill in between slices, and take what it answers as one step. */
-  async interpolate(plane) {
+  async interpolate(plane, which) {
     const asked = new URLSearchParams({ label: this.settings().pen, plane });
+    if (which === "drawn") {
+      const slices = this.drawnOn.filter(({ axis }) => axis === AXES[plane]).map(({ slice }) => slice);
+      const last = [...new Set(slices.reverse())].slice(0, 2).sort((a, b) => a - b);
+      if (last.length < 2) return this.changed(TOO_FEW);
+      asked.set("first", last[0]);
+      asked.set("last", last[1]);
+    }
     const body = await packNifti(this.voxels, this.pane.grid);
     const path = `/results/${this.pane.view.result}/interpolation?${asked}`;
     const answer = await vx.call(path, { method: "POST", body, headers: { "Content-Type": "application/octet-stream" } });

@@ -110,7 +110,7 @@ export function listenToEditing() {
   on("undo", "click", undo);
   on("redo", "click", redo);
   on("size", "input", () => setSize(find("size").value));
-  on("interpolate", "click", () => attempt(() => state.correction.interpolate(find("fill-plane").value)));
+  on("interpolate", "click", () => attempt(() => state.correction.interpolate(find("fill-plane").value, find("fill-which").value)));
   on("save", "click", () => attempt(save));
   on("discard", "click", () => {
     if (state.correction.saved || confirm("Discard what was drawn?")) end();

@@ -13,6 +13,7 @@ from voxelight.app.schemas_viewer import ImageAnswer, LabelAnswer, PictureAnswer
 from voxelight.app.verbs.answers import find_notice
 from voxelight.app.verbs.corrections import find_labels, list_versions
 from voxelight.app.verbs.files import StoredFile, read_path
+from voxelight.app.verbs.privacy import refuse_export
 from voxelight.medseg.colours import find_colour
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.queries import find_row
@@ -59,12 +60,22 @@ class Viewer:
             return self._view(session, find_row(session, Scan, scan_id), None)
 
     def open_scan(self, scan_id: uuid.UUID) -> StoredFile:
-        """Return a scan as it is stored."""
+        """Return a scan as it is stored.
+
+        Raises
+        ------
+        NotFound
+            There is no such scan.
+        Refused
+            Its data set is clinical and local.
+        """
         with self._stores.sessions() as session:
-            return self._stored(find_row(session, Scan, scan_id))
+            scan = find_row(session, Scan, scan_id)
+            refuse_export(scan.imaging_session.subject.dataset)
+            return self._stored(scan)
 
     def open_image(self, scan_id: uuid.UUID) -> StoredFile:
-        """Return a scan as NIfTI: itself where it is one, else converted once and kept in the cache.
+        """Return a scan as NIfTI without identity: itself, or what was made of it once and kept in the cache.
 
         Raises
         ------
@@ -76,24 +87,20 @@ class Viewer:
         with self._stores.sessions() as session:
             scan = find_row(session, Scan, scan_id)
             _refuse_without_image(scan)
-            if scan.name.lower().endswith(_NIFTI):
+            is_nifti = scan.name.lower().endswith(_NIFTI)
+            if is_nifti and not scan.imaging_session.subject.dataset.keeps_headers:
                 return self._stored(scan)
-            name, sha256 = scan.name, scan.blob_sha256
-        path = self._convert(name, sha256)
-        tag = f"{sha256}-nifti"
-        return StoredFile(_name_image(name), "application/gzip", path.stat().st_size, tag, partial(read_path, path))
-
-    def _convert(self, name: str, sha256: str) -> Path:
-        # Imported late: the readers cost a second.
-        from voxelight.storage.formats.nifti_image import write_volume
-        from voxelight.storage.formats.volumes import read_image
-
-        path = self._stores.cache / "images" / f"{sha256}.nii.gz"
+            stored = self._stored(scan)
+        name = _name_image(stored.name)
+        path = self._stores.cache / "images" / f"{stored.tag}.nii.gz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._stores.blobs.local_file(sha256, name) as source:
-                write_volume(path, *read_image(source))
-        return path
+            with self._stores.blobs.local_file(stored.tag, stored.name) as source:
+                changed = _clean(source, path) if is_nifti else _convert(source, path)
+            if not changed:
+                return stored
+        media_type = "application/gzip" if name.lower().endswith(".gz") else "application/octet-stream"
+        return StoredFile(name, media_type, path.stat().st_size, f"{stored.tag}-image", partial(read_path, path))
 
     def _stored(self, scan: Scan) -> StoredFile:
         read = partial(self._stores.blobs.read_range, scan.blob_sha256)
@@ -128,6 +135,29 @@ class Viewer:
             pictures=list(_find_pictures(session, scan, run)),
             notice=find_notice(run.job) if run else NOTICE,
         )
+
+
+# Both import late: the readers cost a second.
+def _convert(source: Path, target: Path) -> bool:
+    from voxelight.storage.formats.nifti_image import write_volume
+    from voxelight.storage.formats.volumes import read_image
+
+    write_volume(target, *read_image(source))
+    return True
+
+
+def _clean(source: Path, target: Path) -> bool:
+    """Write the image without what its header says of a person; whether there was anything to take out."""
+    from voxelight.storage.formats.clean_files import clean_nifti
+
+    unfinished = target.with_name(f"{uuid.uuid4().hex}-{target.name}")
+    try:
+        changed = clean_nifti(source, unfinished, source.name)
+        if changed:
+            unfinished.replace(target)
+        return changed
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _refuse_without_image(scan: Scan) -> None:

@@ -346,6 +346,7 @@ def test_holes_are_filled_and_slices_interpolated(viewer, stored):
     assert changed[1] - changed[0] == 4
     volume = page.get_by_role("row").filter(has=page.get_by_role("button", name=LEFT)).get_by_role("cell").last
     before = volume.inner_text()
+    page.get_by_label("Which").select_option("drawn")
     page.get_by_role("button", name="Interpolate").click()
     expect(volume).not_to_have_text(before)
     between = drawn_now(page) != base

@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import uuid
+import zipfile
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 NAMES = {1: "anterior", 2: "posterior"}
 AFFINE = np.array([[-1.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
@@ -152,3 +154,41 @@ def test_a_result_without_a_label_map_takes_no_correction(client, finished, is_p
     is_problem(client.post(f"results/{run}/corrections", params={"author": "A"}, content=pack(labels())), 422)
     is_problem(client.post(f"results/{uuid.uuid4()}/corrections", params={"author": "A"}, content=b"x"), 404)
     is_problem(client.get(f"results/{run}/corrections"), 422)
+
+
+def test_a_dicom_series_is_sent_as_an_image_on_its_own_grid(client, services, dataset, shared_data, tmp_path):
+    from voxelight.app.schemas import ScanRequest
+    from voxelight.storage.formats.dicom.bundle import bundle_series
+
+    [bundle, *_] = bundle_series([shared_data / "udacity_brain_mr_dicom" / "Study1"], tmp_path)
+    scan = services.scans.ingest_path(bundle.path, ScanRequest(name=bundle.name, dataset=dataset))
+    view = client.get(f"scans/{scan.id}/view").json()
+    answer = client.get(f"http://localhost{view['image']['url']}")
+    assert view["image"]["name"].endswith(".nii.gz")
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(answer.content))
+    np.testing.assert_allclose(image.affine, view["image"]["geometry"]["affine"], atol=1e-4)
+    assert list(image.shape) == view["image"]["geometry"]["shape"]
+    reader = SimpleITK.ImageSeriesReader()
+    with zipfile.ZipFile(bundle.path) as archive:
+        archive.extractall(tmp_path / "files")
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "files")))
+    told = reader.Execute()
+    np.testing.assert_array_equal(
+        np.sort(SimpleITK.GetArrayFromImage(told).ravel()), np.sort(image.get_fdata().ravel())
+    )
+    again = client.get(f"http://localhost{view['image']['url']}")
+    assert (again.headers["ETag"], again.content) == (answer.headers["ETag"], answer.content)
+    assert client.get(f"scans/{scan.id}/content").content[:2] == b"PK"
+
+
+def test_clinical_headers_stay_here(client, is_problem):
+    assert client.post("datasets", json={"name": "clinic", "keeps_headers": True}).status_code == 201
+    image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
+    image.header["descrip"] = "SMITH^JOHN"
+    scan = client.put("datasets/clinic/scans/brain.nii.gz", content=gzip.compress(image.to_bytes())).json()
+    assert "clinical" in is_problem(client.get(f"scans/{scan['id']}/content"), 403)["found"]
+    answer = client.get(f"scans/{scan['id']}/image")
+    shown = nib.Nifti1Image.from_bytes(gzip.decompress(answer.content))
+    np.testing.assert_array_equal(shown.get_fdata(), image.get_fdata())
+    assert b"SMITH" not in gzip.decompress(answer.content)
+    assert answer.headers["ETag"] == client.get(f"scans/{scan['id']}/image").headers["ETag"]
