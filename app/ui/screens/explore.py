@@ -33,7 +33,12 @@ _ABOUT = (
 def ask(services: Services, spaces: list[SpaceAnswer]) -> NeighboursAnswer | None:
     """Ask what to look for, and find it; None until something was asked."""
     ways = list(WAYS)
-    st.session_state.setdefault("way", "result" if st.query_params.get("result") else "text")
+    linked = st.query_params.get("result")
+    if linked != st.session_state.get("explored-result"):  # a link from another page says what to look for
+        st.session_state["explored-result"] = linked
+        if linked:
+            st.session_state["way"] = "result"
+    st.session_state.setdefault("way", "text")
     way = st.segmented_control(
         "Find what is like", ways, format_func=WAYS.__getitem__, key="way", required=True, help=_ABOUT
     )

@@ -4,10 +4,12 @@ import io
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from voxelight.app.schemas import ScanRequest
 from voxelight.models.errors import NotFound
 from voxelight.storage.formats.images import encode_png
+from voxelight.storage.schema import Job
 
 
 def texts(app):
@@ -60,6 +62,8 @@ def test_more_like_this_goes_on_from_a_result(visit, services, decoded):
 
 
 def test_a_result_is_deleted_once_its_id_is_typed(visit, services, segmented):
+    with services.stores.sessions.begin() as session:
+        session.execute(update(Job).values(status="done"))
     app = visit("results")
     key = f"delete-result-{segmented.id}-"
     app.toggle(key=f"{key}-wanted").set_value(True).run()
