@@ -16,7 +16,7 @@ QueueName = Literal["cpu", "gpu"]
 Priority = Annotated[int, Field(ge=-2, le=2)]
 PRIORITIES = {-2: "lowest", -1: "low", 0: "normal", 1: "high", 2: "highest"}
 Verdict = Literal["accept", "reject", "unsure", "none"]
-_METRIC = r"[A-Za-z0-9_.-]{1,80}(\[[^\[\]]{1,200}\])?"
+_METRIC = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}(\[[^\[\]]{1,200}\])?"
 _NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)?"
 MetricText = Annotated[str, StringConstraints(pattern=rf"^{_METRIC}:{_NUMBER}\.\.{_NUMBER}$", max_length=400)]
 SortText = Annotated[str, StringConstraints(pattern=rf"^-?{_METRIC}$", max_length=300)]

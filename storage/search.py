@@ -1,8 +1,8 @@
 """Find results by condition and order, in about as many steps among millions as among hundreds.
 
-Where a condition holds for few runs, those are gathered by its index and put in order. Else the runs are walked in
-their order until a page is full. With n runs, of which c fit, a page of k costs about c look-ups the first way and
-k n / c the second, so that `GATHERED`, about the root of k n, is where to change over.
+Two ways: the runs of the rarest condition are gathered by its index and put in order, or the runs are walked in their
+order until a page is full. The first costs a look-up for each of those runs. The second, for a page of k, costs about
+k / p, where p is the share of runs that meet all conditions, taken as independent. The cheaper one is taken.
 """
 
 import base64
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, literal, not_, select, tuple_
@@ -33,7 +34,7 @@ from voxelight.storage.schema import (
 )
 from voxelight.storage.words import LAST_LETTER
 
-GATHERED = 3_000
+GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
 UNREVIEWED = "none"
 Owner = InstrumentedAttribute[uuid.UUID]
 
@@ -130,7 +131,7 @@ class Wanted:
             if owners is not None:
                 found.append(select(Run.id.label("id")).where(owner.in_(owners)))
         if self.since or self.until:
-            found.append(select(Run.id.label("id")).where(*self._during))
+            found.append(select(Run.id.label("id")).where(*self.during))
         found += [select(Metric.run_id.label("id")).where(*metric.fits()) for metric in self.metrics]
         if self.verdict not in (None, UNREVIEWED):
             found.append(select(Review.run_id.label("id")).where(Review.verdict == self.verdict))
@@ -140,7 +141,7 @@ class Wanted:
     @cached_property
     def held(self) -> list[ColumnElement[bool]]:
         """What holds for every run that is wanted."""
-        found: list[ColumnElement[bool]] = [Run.status == "done", *self._during]
+        found: list[ColumnElement[bool]] = [Run.status == "done", *self.during]
         found += [
             owner.in_(owners)
             for owner, owners in ((Run.job_id, self.jobs), (Run.subject_id, self.subjects))
@@ -154,11 +155,14 @@ class Wanted:
             found.append(not_(exists().where(Review.run_id == Run.id)))
         elif self.verdict is not None:
             found.append(exists().where(Review.run_id == Run.id, Review.verdict == self.verdict))
-        found += [exists().where(ResultWord.run_id == Run.id, *_begins(word)) for word in self.words]
+        # Among the few words of one run the index of all words would only mislead; what is put together has none.
+        own = ResultWord.word.concat("")
+        found += [exists().where(ResultWord.run_id == Run.id, *_begins(word, own)) for word in self.words]
         return found
 
     @property
-    def _during(self) -> list[ColumnElement[bool]]:
+    def during(self) -> list[ColumnElement[bool]]:
+        """What holds for the time at which a run ended."""
         found: list[ColumnElement[bool]] = []
         if self.since:
             found.append(Run.finished_at >= self.since)
@@ -261,7 +265,7 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     alone = len(owned) == 1 and len(wanted.sources) == (wanted.jobs is None)
     if places.order.by == "time" and alone:
         return _merge(session, wanted, places, owned[0], count)
-    source = _find_narrowest(session, wanted)
+    source = _find_rarest(session, wanted, count)
     if source is not None:
         return _gather(session, wanted, places, source, count)
     if places.order.by == "time" and owned:
@@ -272,17 +276,23 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
-def _find_narrowest(session: Session, wanted: Wanted) -> Select[Any] | None:
-    """Return the condition that the fewest runs meet, if those are few enough to be gathered."""
-    found: dict[int, Select[Any]] = {}
-    if wanted.jobs is not None:
-        done = session.scalar(select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs)))
-        found[done or 0] = select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))
+def _find_rarest(session: Session, wanted: Wanted, count: int) -> Select[Any] | None:
+    """Return the condition that the fewest runs meet, if to gather these costs less than to walk."""
+    found: list[tuple[int, Select[Any]]] = []
     for source in wanted.sources:
         size = session.scalar(select(func.count()).select_from(source.limit(GATHERED + 1).subquery()))
-        found.setdefault(size or 0, source)
-    fewest = min(found, default=GATHERED + 1)
-    return found[fewest] if fewest <= GATHERED else None
+        found.append((size or 0, source))
+    if wanted.jobs is not None:
+        of_jobs = select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs))
+        found.append((session.scalar(of_jobs) or 0, select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))))
+    if not found:
+        return None
+    fewest, source = min(found, key=lambda each: each[0])
+    if fewest > GATHERED:
+        return None
+    stored = session.scalar(select(func.sum(Job.done))) or 1
+    share = prod(min(1.0, max(size, 1) / stored) for size, _ in found)
+    return source if fewest <= count / share else None
 
 
 def _gather(session: Session, wanted: Wanted, places: _Places, source: Select[Any], count: int) -> Sequence[Row[Any]]:
@@ -309,7 +319,7 @@ def _merge(
     descending, after = places.order.descending, places.after_cursor()
     edge_of = func.max if descending else func.min
     owner = found.subquery("owner")
-    edge = select(edge_of(Run.finished_at)).where(column == owner.c.id, *after[:1]).scalar_subquery()
+    edge = select(edge_of(Run.finished_at)).where(column == owner.c.id, *after[:1], *wanted.during).scalar_subquery()
     edges = select(owner.c.id, edge.label("edge")).subquery("edges")
     query = select(edges).where(edges.c.edge.is_not(None)).order_by(*places.sort([edges.c.edge]))
     waiting = session.execute(query).all()
@@ -358,8 +368,8 @@ def _leads(metric: MetricRange, descending: bool) -> ColumnElement[bool]:
     return not_(exists().where(*metric.fits(other, Run.id), before | tied))
 
 
-def _begins(word: str) -> list[ColumnElement[bool]]:
-    return [ResultWord.word >= word, ResultWord.word <= word + LAST_LETTER]
+def _begins(word: str, column: Any = ResultWord.word) -> list[ColumnElement[bool]]:
+    return [column >= word, column <= word + LAST_LETTER]
 
 
 def _match(column: InstrumentedAttribute[str], pattern: str) -> ColumnElement[bool]:
