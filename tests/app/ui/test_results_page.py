@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voxelight.app.schemas import ResultQuery
+from voxelight.app.schemas_search import SearchRequest
 
 
 def one(elements, label):
@@ -120,3 +121,42 @@ def test_every_page_carries_the_notice(page, visit):
     app = visit(page)
     assert not app.exception
     assert any("Not for clinical use." in element.value for element in app.get("html"))
+
+
+def test_results_are_narrowed_by_scores_and_sorted(visit, services, job):
+    app = visit("results")
+    one(app.text_input, "Scores").set_value("two_way:0..1").run()
+    assert len(app.json) == job.total
+    one(app.selectbox, "Sort by").set_value("-two_way").run()
+    expected = services.results.query(ResultQuery(metric=["two_way:0..1"], sort="-two_way")).items
+    shown = [element.value for element in app.markdown if element.value.startswith("**")]
+    assert next(item for item in shown if "subject" in item).startswith(f"**{expected[0].item}**")
+    one(app.text_input, "Scores").set_value("two_way").run()
+    assert "What to do" in texts(app)
+    one(app.text_input, "Scores").set_value("two_way:2..").run()
+    assert "No result fits this filter" in texts(app)
+
+
+def test_a_saved_search_comes_back_by_its_address(visit, services, job):
+    query = ResultQuery(dataset="noise", kind="reconstruct", metric=["two_way:0..1"], sort="two_way", simulated=True)
+    services.searches.create(SearchRequest(title="Mine", query=query))
+    app = visit("results", search="mine")
+    assert not app.exception
+    assert one(app.selectbox, "Data set").value == "noise"
+    assert one(app.text_input, "Scores").value == "two_way:0..1"
+    assert one(app.selectbox, "Sort by").value == "two_way"
+    assert len(app.json) == job.total
+    assert "no saved search" in texts(visit("results", search="nothing"))
+
+
+def test_a_search_is_saved_changed_and_forgotten(visit, services, job):
+    app = visit("results", dataset="noise")
+    one(app.text_input, "Title").set_value("All of noise")
+    one(app.button, "Save").click().run()
+    assert services.searches.read("all-of-noise") == ResultQuery(dataset="noise")
+    one(app.selectbox, "Sort by").set_value("subject").run()
+    one(app.button, "Save the changes").click().run()
+    assert services.searches.read("all-of-noise").sort == "subject"
+    one(app.button, "Forget this search").click().run()
+    assert services.searches.list().items == []
+    assert not app.exception
