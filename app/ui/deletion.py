@@ -84,7 +84,8 @@ def _show_receipt(services: Services, done: DeletionAnswer) -> None:
 
 def say_counts(answer: DeletionAnswer) -> str:
     """Return what goes, in words."""
-    parts = [f"{count} {what}" for what, count in answer.counts.items() if what != "bytes"]
+    counted = [(what, count) for what, count in answer.counts.items() if what != "bytes"]
+    parts = [f"{count} {what.removesuffix('s') if count == 1 else what}" for what, count in counted]
     size = answer.counts.get("bytes")
     return ", ".join(parts) + (f" ({say_size(size)})" if size else "")
 

@@ -58,6 +58,7 @@ def compare_all(parts, queries):
 def summarise(seconds):
     milliseconds = 1000 * np.array(seconds)
     return {
+        "smallest_ms": round(float(milliseconds.min()), 1),
         "median_ms": round(float(np.median(milliseconds)), 1),
         "p95_ms": round(float(np.percentile(milliseconds, 95)), 1),
         "largest_ms": round(float(milliseconds.max()), 1),
@@ -79,11 +80,12 @@ def measure_exact(folder, rows, dim):
     began = time.perf_counter()
     index.search(queries[0], K)
     first = time.perf_counter() - began
-    seconds, answers = [], []
+    seconds, worked, answers = [], [], []
     for query in queries:
-        began = time.perf_counter()
+        began, working = time.perf_counter(), time.process_time()
         answers.append(index.search(query, K))
         seconds.append(time.perf_counter() - began)
+        worked.append(time.process_time() - working)
     one = []
     for query in queries[:1]:
         began = time.perf_counter()
@@ -101,6 +103,7 @@ def measure_exact(folder, rows, dim):
         "index_gib": round(sum(p.stat().st_size for p in (folder / "index").rglob("*") if p.is_file()) / 2**30, 2),
         "first_query_ms": round(1000 * first, 1),
         "query": summarise(seconds),
+        "processor_time_of_a_query": summarise(worked),
         "numpy_query": summarise(one),
         "answers_equal_to_numpy": f"{same} of {QUERIES}",
         "largest_difference_of_a_score": off,
@@ -182,34 +185,37 @@ def measure_graph(folder, rows, dim):
     }
 
 
+PARTS = {"exact": measure_exact, "graph": measure_graph}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=1280)
     parser.add_argument("--graph-rows", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--only", choices=tuple(PARTS), help="the other part of the file stays as it is")
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
-    folder = (asked.folder or Path(tempfile.gettempdir())) / "vx-vectors"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        result = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "processor": platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load_at_start": round(os.getloadavg()[0], 1),
-            "data": f"{CLUSTERS} clusters, drawn",
-            "exact": measure_exact(folder, asked.rows, asked.dim),
-        }
-        if asked.graph_rows:
-            result["graph"] = measure_graph(folder, asked.graph_rows, asked.dim)
-        result["load_at_end"] = round(os.getloadavg()[0], 1)
-    finally:
-        if not asked.keep:
-            shutil.rmtree(folder, ignore_errors=True)
-    if asked.rows == 1_000_000:
-        OUT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    for part, rows in (("exact", asked.rows), ("graph", asked.graph_rows)):
+        if asked.only in (None, part):
+            folder = asked.folder / f"vx-vectors-{part}"
+            folder.mkdir(parents=True, exist_ok=True)
+            began = {
+                "when": datetime.now(UTC).isoformat(timespec="seconds"),
+                "processor": platform.processor() or platform.machine(),
+                "cores": len(os.sched_getaffinity(0)),
+                "load_at_start": round(os.getloadavg()[0], 1),
+                "data": f"{CLUSTERS} clusters, drawn",
+            }
+            try:
+                found = began | PARTS[part](folder, rows, asked.dim) | {"load_at_end": round(os.getloadavg()[0], 1)}
+            finally:
+                if not asked.keep:
+                    shutil.rmtree(folder, ignore_errors=True)
+            known = json.loads(OUT.read_text()) if OUT.exists() else {}
+            OUT.write_text(json.dumps(known | {part: found}, indent=2) + "\n")
+            print(json.dumps({part: found}, indent=2))
 
 
 if __name__ == "__main__":
