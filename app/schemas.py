@@ -117,17 +117,6 @@ class ScanQuery(Wire):
     name: str | None = Field(None, max_length=255, description="pattern of the file name: * any letters, ? one letter")
 
 
-class ScanChoice(Wire):
-    """A scan that a recipe can take; `held` says why it waits for a person, and is left out until then."""
-
-    id: uuid.UUID
-    name: str
-    kind: str
-    subject: str
-    session: str
-    held: str
-
-
 class JobRequest(Wire):
     """One recipe over many items: the scans that are named, or those that a query finds now, or all that fit."""
 
@@ -147,33 +136,6 @@ class JobRequest(Wire):
         if self.scans and self.query is not None:
             raise ValueError("name scans by their ids or by a query, not by both")
         return self
-
-
-class JobClone(Wire):
-    """What differs in a copy of a job; what is left out stays as it was."""
-
-    recipe: str | None = None
-    dataset: Label | None = None
-    scans: list[uuid.UUID] | None = None
-    query: ScanQuery | None = None
-    queue: QueueName | None = None
-    priority: Priority | None = None
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    options: dict[str, Any] | None = Field(None, description="all of them, in place of those of the job")
-
-
-class JobChange(Wire):
-    """What may be changed on a job that waits."""
-
-    priority: Priority = Field(description="-2 lowest, 0 normal, 2 highest")
-
-
-class RetryRequest(Wire):
-    """Which items to run again."""
-
-    runs: list[uuid.UUID] = Field(
-        default_factory=list, description="ids of failed or cancelled items; empty: all of them"
-    )
 
 
 class MetricAnswer(Wire):
@@ -273,16 +235,6 @@ class RunAnswer(Wire):
     seconds_left: float | None = Field(description="of work until it is done, those before it included; null: unknown")
 
 
-class LogAnswer(Wire):
-    """One line of a job's log; hand `cursor` back for what follows it."""
-
-    at: datetime
-    level: Literal["info", "warning", "error"]
-    message: str
-    run: uuid.UUID | None
-    cursor: str
-
-
 class ResultQuery(Wire):
     """Which results, in which order: every condition that is set must hold."""
 
@@ -362,25 +314,6 @@ class RecipeAnswer(Wire):
     weights_sha256: str
     licence: str
     random_weights: bool = False
-
-
-class CostAnswer(Wire):
-    """What an item of a recipe takes, and how that is known."""
-
-    queue: QueueName
-    seconds_an_item: float | None
-    memory_gib: float | None = Field(description="of the worker, weights included; on a card: of the card")
-    source: str
-
-
-class RecipeCardAnswer(RecipeAnswer):
-    """A recipe with the card of its model, what it takes and what to mind."""
-
-    card: str = Field(description="Markdown; empty where none ships")
-    costs: list[CostAnswer]
-    warnings: list[str]
-    options: dict[str, Any] = Field(description="JSON schema of what a job can set")
-    takes: list[str] = Field(description="kinds of scans that it reads")
 
 
 class HealthAnswer(Wire):

@@ -12,16 +12,8 @@ from pydantic import Field
 
 from voxelight.app.api.dependencies import PREFIX, Door, Paging
 from voxelight.app.api.problems import answer_problem
-from voxelight.app.schemas import (
-    JobAnswer,
-    JobChange,
-    JobClone,
-    JobRequest,
-    LogAnswer,
-    Page,
-    RetryRequest,
-    RunAnswer,
-)
+from voxelight.app.schemas import JobAnswer, JobRequest, Page, RunAnswer
+from voxelight.app.schemas_jobs import JobChange, JobClone, LogAnswer, RetryRequest
 from voxelight.app.services import Services
 from voxelight.app.verbs.jobs import ChangedMeanwhile, describe_version
 from voxelight.storage.queries import MAX_PAGE

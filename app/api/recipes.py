@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from voxelight.app.api.dependencies import Door
-from voxelight.app.schemas import Label, Page, RecipeAnswer, RecipeCardAnswer, ScanChoice, ScanQuery
+from voxelight.app.schemas import Label, Page, RecipeAnswer, ScanQuery
+from voxelight.app.schemas_jobs import RecipeCardAnswer, ScanChoice
 
 router = APIRouter(tags=["recipes"])
 

@@ -11,7 +11,8 @@ import click
 from voxelight.app.cli.follow import refuse_unfinished
 from voxelight.app.cli.follow import watch as watch_job
 from voxelight.app.cli.shell import Group, Shell, ask
-from voxelight.app.schemas import PRIORITIES, JobAnswer, JobChange, JobClone, JobRequest, RunAnswer, ScanQuery
+from voxelight.app.schemas import PRIORITIES, JobAnswer, JobRequest, RunAnswer, ScanQuery
+from voxelight.app.schemas_jobs import JobChange, JobClone
 from voxelight.models.errors import BadInput, NotFound
 
 STATUSES = ("pending", "running", "done", "failed", "cancelled")

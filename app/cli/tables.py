@@ -10,7 +10,6 @@ from rich.text import Text
 
 from voxelight.app.schemas import (
     PRIORITIES,
-    CostAnswer,
     DatasetAnswer,
     DecodedAnswer,
     JobAnswer,
@@ -21,6 +20,7 @@ from voxelight.app.schemas import (
     RunAnswer,
     ScanAnswer,
 )
+from voxelight.app.schemas_jobs import CostAnswer
 
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 

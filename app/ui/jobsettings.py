@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from voxelight.app.schemas import PRIORITIES, RecipeCardAnswer, ScanChoice
+from voxelight.app.schemas import PRIORITIES
+from voxelight.app.schemas_jobs import RecipeCardAnswer, ScanChoice
 from voxelight.app.ui.drafts import Draft
 from voxelight.app.ui.scanchoice import name_scan
 from voxelight.app.ui.wording import DECODING, PRESETS, STOPS, plain

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from voxelight.app.schemas import JobAnswer, JobChange, MetricAnswer
+from voxelight.app.schemas import JobAnswer, MetricAnswer
 from voxelight.app.schemas_deletion import DeletionTarget
+from voxelight.app.schemas_jobs import JobChange
 from voxelight.app.services import Services
 from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from voxelight.app.schemas import NOTICE, CostAnswer, RecipeCardAnswer
+from voxelight.app.schemas import NOTICE
+from voxelight.app.schemas_jobs import CostAnswer, RecipeCardAnswer
 from voxelight.app.ui.wording import KINDS, plain, say_hash, say_precisely, say_weights
 
 

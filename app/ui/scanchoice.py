@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from voxelight.app.schemas import DatasetAnswer, RecipeCardAnswer, ScanChoice, ScanQuery
+from voxelight.app.schemas import DatasetAnswer, ScanQuery
+from voxelight.app.schemas_jobs import RecipeCardAnswer, ScanChoice
 from voxelight.app.services import Services
 from voxelight.app.ui.drafts import Draft
 from voxelight.app.ui.marks import mark_simulated

@@ -7,7 +7,8 @@ from typing import TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
-from voxelight.app.schemas import JobAnswer, LogAnswer, RunAnswer
+from voxelight.app.schemas import JobAnswer, RunAnswer
+from voxelight.app.schemas_jobs import LogAnswer
 from voxelight.app.verbs.answers import answer_artifact, answer_metric, find_notice, is_random
 from voxelight.app.verbs.progress import count_left, find_paces, find_places
 from voxelight.storage.joblog import find_place

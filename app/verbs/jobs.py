@@ -10,17 +10,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.queue import JobQueue
-from voxelight.app.schemas import (
-    PRIORITIES,
-    JobAnswer,
-    JobChange,
-    JobClone,
-    JobRequest,
-    LogAnswer,
-    Page,
-    RecipeAnswer,
-    RunAnswer,
-)
+from voxelight.app.schemas import PRIORITIES, JobAnswer, JobRequest, Page, RecipeAnswer, RunAnswer
+from voxelight.app.schemas_jobs import JobChange, JobClone, LogAnswer
 from voxelight.app.verbs.job_answers import answer_job, answer_jobs, answer_line, answer_runs
 from voxelight.app.verbs.submission import find_by_key, read_request, say_items, write_job
 from voxelight.models.errors import BadInput, Conflict

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from voxelight.app.costs import COSTS
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.pipelines.choice import find_conditions
-from voxelight.app.schemas import NOTICE, CostAnswer, QueueName, RecipeAnswer, RecipeCardAnswer, ScanChoice, ScanQuery
+from voxelight.app.schemas import NOTICE, QueueName, RecipeAnswer, ScanQuery
+from voxelight.app.schemas_jobs import CostAnswer, RecipeCardAnswer, ScanChoice
 from voxelight.app.verbs.progress import find_pace
 from voxelight.models.errors import NotFound, Unavailable
 from voxelight.models.weights import WEIGHTS, find_part_sha256

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import event, select
 
 from voxelight.app.runner import Runner
-from voxelight.app.schemas import DatasetRequest, JobChange, JobClone, JobRequest, ScanQuery, ScanRequest
+from voxelight.app.schemas import DatasetRequest, JobRequest, ScanQuery, ScanRequest
+from voxelight.app.schemas_jobs import JobChange, JobClone
 from voxelight.app.worker import working
 from voxelight.models.errors import BadInput, Conflict, NotFound, Refused
 from voxelight.storage.schema import Scan

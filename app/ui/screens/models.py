@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from voxelight.app.schemas import NOTICE, RecipeCardAnswer
+from voxelight.app.schemas import NOTICE
+from voxelight.app.schemas_jobs import RecipeCardAnswer
 from voxelight.app.ui.marks import mark_random
 from voxelight.app.ui.modelcards import show_card, show_facts
 from voxelight.app.ui.problems import problems_shown
