@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from voxelight.app.exports.archive import list_members
 from voxelight.app.exports.citations import describe_licence
@@ -19,7 +19,7 @@ from voxelight.app.verbs.privacy import refuse_export
 from voxelight.app.verbs.results import Results
 from voxelight.models.errors import NotFound
 from voxelight.storage.queries import find_row
-from voxelight.storage.schema import Dataset, Run
+from voxelight.storage.schema import Artifact, Dataset, Run
 from voxelight.storage.stores import Stores
 
 COUNTED = 5000
@@ -70,7 +70,7 @@ class Exports:
             jobs=len({entry.result.job for entry in entries}),
             datasets=sorted({entry.result.dataset for entry in entries}),
             bytes=sum(file.size for entry in entries for file in entry.result.artifacts),
-            formats=_count(entries),
+            formats=_count(entries, self._count_job_files(entries)),
             licences={name: licence for name, _, licence in licences},
             warnings=warnings,
             notice=DECODING_NOTICE if decoded else NOTICE,
@@ -146,6 +146,13 @@ class Exports:
         with self._stores.sessions() as session:
             return gather(session, page)
 
+    def _count_job_files(self, entries: Sequence[Entry]) -> dict[str, int]:
+        """Return how many files of each role belong to the jobs as a whole."""
+        jobs = {entry.result.job for entry in entries}
+        with self._stores.sessions() as session:
+            found = select(Artifact.role, func.count()).where(Artifact.job_id.in_(jobs), Artifact.run_id.is_(None))
+            return dict(session.execute(found.group_by(Artifact.role)).all())
+
     def _show_job(self, entry: Entry) -> JobAnswer:
         return self._jobs.show(entry.result.job)
 
@@ -169,7 +176,7 @@ class Exports:
             raise NotFound("no result that fits", "at least one", "Loosen the conditions.")
 
 
-def _count(entries: Sequence[Entry]) -> list[FormatAnswer]:
+def _count(entries: Sequence[Entry], of_jobs: dict[str, int]) -> list[FormatAnswer]:
     maps = sum(len(entry.find("label_map")) + len(entry.corrections) for entry in entries)
     series = sum(
         len(entry.find("label_map")) + len(entry.corrections)
@@ -180,9 +187,12 @@ def _count(entries: Sequence[Entry]) -> list[FormatAnswer]:
     scores = sum(len(entry.result.metrics) for entry in entries)
     counts: dict[ExportFormat, tuple[int, str]] = {
         "bids": (maps + pictures, "Nothing was segmented or decoded to pictures."),
-        "nifti": (maps, "Nothing was segmented."),
+        "nifti": (maps + of_jobs.get("relevance_map", 0), "Nothing was segmented, and no decoder was mapped."),
         "dicom-seg": (series, "No scan that was segmented came as a DICOM series."),
-        "pictures": (pictures, "Nothing was drawn or decoded to pictures."),
+        "pictures": (
+            pictures + sum(of_jobs.get(role, 0) for role in ("contact_sheet", "relevance")),
+            "Nothing was drawn or decoded to pictures.",
+        ),
         "tables": (scores, "No result has a score."),
         "report": (len(entries), ""),
     }

@@ -84,6 +84,7 @@ def test_an_export_says_what_it_holds_and_links_to_it(visit, services, job):
     boxes = {box.label.partition(":")[0]: box for box in app.checkbox}
     assert boxes["BIDS derivatives"].value
     assert boxes["NIfTI"].disabled
+    assert "no decoder was mapped" in texts(app)
     assert "No scan that was segmented came as a DICOM series." in texts(app)
     address = urlsplit(links(app)["Download the archive"])
     assert address.path == "/api/v1/exports/archive.zip"
