@@ -9,11 +9,9 @@ from pydantic import Field, create_model
 from voxelight.app.schemas import JobKind, Label, ResultAnswer, ResultQuery, Wire
 
 # Everything that a result has, and nothing that must be there.
+_OPTIONAL: Any = {name: (cast(Any, field.annotation) | None, None) for name, field in ResultAnswer.model_fields.items()}
 SparseResult = create_model(
-    "SparseResult",
-    __base__=Wire,
-    __doc__="A result with the fields that were asked for.",
-    **cast(Any, {name: (field.annotation | None, None) for name, field in ResultAnswer.model_fields.items()}),
+    "SparseResult", __base__=Wire, __doc__="A result with the fields that were asked for.", **_OPTIONAL
 )
 
 

@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -37,6 +37,7 @@ from voxelight.storage.words import LAST_LETTER
 GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
 UNREVIEWED = "none"
 Owner = InstrumentedAttribute[uuid.UUID]
+Rows = Select[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ class Wanted:
         return of_whom.where(*held)
 
     @cached_property
-    def sources(self) -> list[Select[Any]]:
+    def sources(self) -> list[Rows]:
         """Runs by one condition each, all that an index finds without looking at other runs."""
-        found: list[Select[Any]] = []
+        found: list[Rows] = []
         for owner, owners in ((Run.subject_id, self.subjects), (Run.scan_id, self.scans)):
             if owners is not None:
                 found.append(select(Run.id.label("id")).where(owner.in_(owners)))
@@ -203,7 +204,7 @@ class _Places:
     def __init__(self, wanted: Wanted, order: Order, cursor: str | None) -> None:
         self.order = order
         self.columns: tuple[InstrumentedAttribute[Any], ...] = (Run.finished_at, Run.id)
-        self.query: Select[Any] = select(Run.finished_at, Run.id)
+        self.query: Rows = select(Run.finished_at, Run.id)
         self.last: list[ColumnElement[bool]] = []  # what is looked at once everything else holds
         if order.by == "subject":
             self.columns = (Subject.label, Subject.id, Run.finished_at, Run.id)
@@ -218,7 +219,7 @@ class _Places:
         self._name = json.dumps([order.by, order.descending, order.metric and [order.metric.name, order.metric.label]])
         self._start = self._parse(cursor) if cursor else None
 
-    def choose(self, wanted: Wanted, *also: ColumnElement[bool]) -> Select[Any]:
+    def choose(self, wanted: Wanted, *also: ColumnElement[bool]) -> Rows:
         """Return the places of the runs that are wanted and follow the page before."""
         return self.query.where(*also, *wanted.held, *self.after_cursor(), *self.last)
 
@@ -233,7 +234,7 @@ class _Places:
             return [first <= start[0], here < there]
         return [first >= start[0], here > there]
 
-    def sort(self, columns: Sequence[Any]) -> list[ColumnElement[Any]]:
+    def sort(self, columns: Iterable[Any]) -> list[ColumnElement[Any]]:
         """Return columns with their direction."""
         return [column.desc() if self.order.descending else column.asc() for column in columns]
 
@@ -276,9 +277,9 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
-def _find_rarest(session: Session, wanted: Wanted, count: int) -> Select[Any] | None:
+def _find_rarest(session: Session, wanted: Wanted, count: int) -> Rows | None:
     """Return the condition that the fewest runs meet, if to gather these costs less than to walk."""
-    found: list[tuple[int, Select[Any]]] = []
+    found: list[tuple[int, Rows]] = []
     for source in wanted.sources:
         size = session.scalar(select(func.count()).select_from(source.limit(GATHERED + 1).subquery()))
         found.append((size or 0, source))
@@ -295,7 +296,7 @@ def _find_rarest(session: Session, wanted: Wanted, count: int) -> Select[Any] | 
     return source if fewest <= count / share else None
 
 
-def _gather(session: Session, wanted: Wanted, places: _Places, source: Select[Any], count: int) -> Sequence[Row[Any]]:
+def _gather(session: Session, wanted: Wanted, places: _Places, source: Rows, count: int) -> Sequence[Row[Any]]:
     """Collect the runs of one condition, then put them in order; neither step may be taken for a walk."""
     few = source.cte("few").prefix_with("MATERIALIZED")
     chosen = places.choose(wanted, Run.id.in_(select(few.c.id)))

@@ -38,7 +38,7 @@ def compare(
 
     service = shell.services.compare
     if len(jobs) == _TWO and not (model_a or model_b):
-        answer = service.jobs(*jobs, limit=items)
+        answer = service.jobs(jobs[0], jobs[1], items)
     elif model_a and model_b and not jobs:
         answer = service.models(model_a, model_b, ask(ResultQuery, **named(query)), limit=items)
     else:

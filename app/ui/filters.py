@@ -165,7 +165,7 @@ def _apply_search(services: Services) -> SearchAnswer | None:
             st.session_state[_APPLIED] = slug
             _set_state(search.query)
         return search
-    return None
+    return None  # type: ignore[unreachable]  # a problem that was shown ends the block
 
 
 def _set_state(query: ResultQuery) -> None:

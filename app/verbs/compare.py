@@ -66,7 +66,8 @@ class Compare:
 
     def models(self, first: str, second: str, query: ResultQuery, limit: int = SHOWN) -> CompareAnswer:
         """Compare two models over the results that fit a query; see `compare`."""
-        return self.compare(*(query.model_copy(update={"model": name}) for name in (first, second)), limit=limit)
+        one, other = (query.model_copy(update={"model": name}) for name in (first, second))
+        return self.compare(one, other, limit)
 
     def compare(self, first: ResultQuery, second: ResultQuery, limit: int = SHOWN) -> CompareAnswer:
         """Compare the results of two queries, item by item; of several results of an item the newest counts.
@@ -234,8 +235,8 @@ def _test(
     drawn = "subject" if of_subjects else "item"
     if len(items) < FEWEST_PICTURES:
         return None, drawn
-    sides = (np.array([side[item].value for item in items]) for side in (first, second))
-    return compare_paired(metric, *sides, clusters=clusters), drawn
+    one, other = (np.array([side[item].value for item in items]) for side in (first, second))
+    return compare_paired(metric, one, other, clusters), drawn
 
 
 def _answer_item(item: Item, first: _Value, second: _Value, label: str) -> ItemAnswer:

@@ -32,6 +32,7 @@ from voxelight.storage.schema import (
 )
 
 FIELDS = frozenset(ResultAnswer.model_fields)
+Rows = Select[*tuple[Any, ...]]
 Grouped = dict[uuid.UUID, list[Any]]
 
 
@@ -55,7 +56,7 @@ def pick_results(session: Session, run_ids: Sequence[uuid.UUID], fields: Collect
     return found
 
 
-def _group(session: Session, query: Select[Any], run_ids: Sequence[uuid.UUID]) -> Grouped:
+def _group(session: Session, query: Rows, run_ids: Sequence[uuid.UUID]) -> Grouped:
     grouped: Grouped = {}
     run_id = query.selected_columns[0]
     for row in session.execute(query.where(run_id.in_(run_ids))):
@@ -88,7 +89,7 @@ _RUNS = (
     .join(Run.scan)
     .join(Scan.imaging_session)
 )
-_PARTS: dict[str, tuple[set[str], Select[Any]]] = {
+_PARTS: dict[str, tuple[set[str], Rows]] = {
     "artifacts": (
         {"artifacts"},
         select(

