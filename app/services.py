@@ -75,6 +75,7 @@ class Services:
 
     def sweep(self, older_than_s: float = 86_400) -> list[str]:
         """Reclaim what no row names."""
+        self.vectors.follow()
         return [*self.uploads.sweep(), *sweep(self.stores, older_than_s)]
 
     def close(self) -> None:

@@ -39,8 +39,11 @@ def ask(services: Services, spaces: list[SpaceAnswer]) -> NeighboursAnswer | Non
         if linked:
             st.session_state["way"] = "result"
     st.session_state.setdefault("way", "text")
-    way = st.segmented_control(
-        "Find what is like", ways, format_func=WAYS.__getitem__, key="way", required=True, help=_ABOUT
+    way = (
+        st.segmented_control(
+            "Find what is like", ways, format_func=WAYS.__getitem__, key="way", required=True, help=_ABOUT
+        )
+        or "text"
     )
     conditions = _narrow(services, way, [space for space in spaces if way in space.asked_by])
     if way == "picture":
