@@ -19,6 +19,8 @@ page = st.navigation(
         st.Page("screens/viewer.py", title="Viewer", icon=":material/view_in_ar:"),
         st.Page("screens/explore.py", title="Explore", icon=":material/travel_explore:"),
         st.Page("screens/export.py", title="Export", icon=":material/archive:"),
+        st.Page("screens/review.py", title="Review", icon=":material/rate_review:"),
+        st.Page("screens/followup.py", title="Follow-up", icon=":material/timeline:"),
         st.Page("screens/models.py", title="Models", icon=":material/hub:"),
         st.Page("screens/about.py", title="About", icon=":material/info:"),
     ],
