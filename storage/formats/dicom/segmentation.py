@@ -148,8 +148,8 @@ def _encode(
         seg.SegmentDescription(
             segment_number=place,
             segment_label=label_map.names[number][:64],
-            segmented_property_category=_find_category(label_map.names[number]),
-            segmented_property_type=_find_code(label_map.names[number]),
+            segmented_property_category=_find_category(label_map.names[number], drawn_by),
+            segmented_property_type=_find_code(label_map.names[number], drawn_by),
             algorithm_type="SEMIAUTOMATIC" if drawn_by.manual else "AUTOMATIC",
             algorithm_identification=who,
         )
@@ -182,15 +182,16 @@ def _encode(
     return file.getvalue()
 
 
-def _find_code(name: str) -> Any:
-    keyword = next((keyword for word, keyword in _CODES.items() if word in name.lower()), "Tissue")
-    return getattr(codes.SCT, keyword)
+def _find_code(label: str, drawn_by: SegmentedBy) -> Any:
+    """Return the code of a label, else of what its model is for: `anterior` by `hippocampus-agunet` is hippocampus."""
+    names = (label, "" if drawn_by.manual else drawn_by.name)
+    found = (keyword for name in names for word, keyword in _CODES.items() if word in name.lower())
+    return getattr(codes.SCT, next(found, "Tissue"))
 
 
-def _find_category(name: str) -> Any:
-    code = _find_code(name)
-    abnormal = any(getattr(codes.SCT, keyword) == code for keyword in _ABNORMAL)
-    if abnormal:
+def _find_category(label: str, drawn_by: SegmentedBy) -> Any:
+    code = _find_code(label, drawn_by)
+    if any(getattr(codes.SCT, keyword) == code for keyword in _ABNORMAL):
         return codes.SCT.MorphologicallyAbnormalStructure
     return codes.SCT.Tissue if code == codes.SCT.Tissue else codes.SCT.AnatomicalStructure
 

@@ -105,6 +105,19 @@ def test_a_map_of_another_grid_is_refused(series):
         write_dicom_seg(LabelMap(labels.array * 0, labels.geometry, {}), series, BY)
 
 
+def test_a_label_is_coded_by_its_name_else_by_what_its_model_is_for(series):
+    labels = label(series)
+    named = LabelMap(labels.array, labels.geometry, {3: "anterior", 7: "tumour", 9: "other"})
+    by_model = dcmread(io.BytesIO(write_dicom_seg(named, series, BY))).SegmentSequence
+    by_hand = dcmread(
+        io.BytesIO(write_dicom_seg(named, series, SegmentedBy("Dr. Lung", "1", manual=True)))
+    ).SegmentSequence
+    assert [each.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for each in by_model] == [
+        *("Hippocampus", "Neoplasm", "Hippocampus"),
+    ]
+    assert by_hand[0].SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
+
+
 def test_an_empty_map_is_written_too(series):
     labels = label(series)
     empty = LabelMap(labels.array * 0, labels.geometry, labels.names)
