@@ -32,9 +32,9 @@ _LABEL_DIGITS = 32
 def segment(shell: Shell, paths: tuple[Path, ...], recipe: str, out: Path, seed: int) -> None:
     """Segment volumes and write their label maps.
 
-    PATH is a NIfTI file, a DICOM series packed as .dcm.zip, or a folder of these. Writes STEM_dseg.nii.gz on the grid of
-    the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png. Needs no server. Ctrl-C cancels at
-    the next item; what is done stays stored.
+    PATH is a NIfTI file, a DICOM series packed as .dcm.zip, or a folder of these. Writes STEM_dseg.nii.gz on the grid
+    of the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png. Needs no server. Ctrl-C
+    cancels at the next item; what is done stays stored.
     """
     files = find_files(paths, VOLUMES)
     _refuse_one_stem_twice(files)
