@@ -14,7 +14,7 @@ from voxelight.models.errors import BadInput
 
 FIRST, SECOND = ("result", "scan"), ("other", "otherscan")
 _LISTED = 60
-_HEIGHT = 1000
+_HEIGHT = 940
 _PAGE = "/api/v1/pages/viewer"
 
 Choice = tuple[str, uuid.UUID]  # result or scan, and its id
@@ -73,7 +73,6 @@ def name_parameters(first: Choice, second: Choice | None) -> dict[str, str]:
 
 def show_viewer(title: str, parameters: Mapping[str, str]) -> None:
     """Show the viewer's own page in a frame, with a way to open it alone."""
-    theme = st.context.theme.type
-    address = f"{_PAGE}?{urlencode(dict(parameters) | ({'theme': theme} if theme else {}))}"
+    address = f"{_PAGE}?{urlencode({**parameters, 'theme': st.context.theme.type or 'light'})}"
     st.iframe(address, height=_HEIGHT, alt=f"Viewer of {title}")
     st.link_button("Open the viewer alone", address, icon=":material/open_in_new:")
