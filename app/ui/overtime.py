@@ -32,7 +32,7 @@ def choose_series(services: Services, dataset: str, subject: str | None) -> Seri
 
 def ask_knowledge(series: SeriesAnswer) -> FollowupQuery:
     """Ask what is known about measuring twice, and when the sessions were."""
-    percent, absolute, label = st.columns(3)
+    percent, absolute, label, scan = st.columns(4)
     minimal_percent = percent.number_input(
         "Minimal detectable change (%)",
         min_value=0.0,
@@ -55,6 +55,12 @@ def ask_knowledge(series: SeriesAnswer) -> FollowupQuery:
     structure = label.selectbox(
         "Label", series.labels, index=None, placeholder="All", key="followup-label", help="Which structure to follow."
     )
+    pattern = scan.text_input(
+        "Scans",
+        key="followup-scan",
+        placeholder="Any name",
+        help="Name or pattern of the scans to follow, `t1*` for one, where a session has several.",
+    ).strip()
     with st.expander("Days of the sessions, for pace and doubling time"):
         st.caption("Dates are taken out of headers, so state the days since any one moment.")
         columns = st.columns(min(4, len(series.sessions)))
@@ -68,6 +74,7 @@ def ask_knowledge(series: SeriesAnswer) -> FollowupQuery:
     return FollowupQuery(
         recipe=series.recipe,
         label=structure,
+        scan=pattern or None,
         day=days,
         minimal_change_percent=minimal_percent,
         minimal_change_ml=minimal_ml,
@@ -88,14 +95,16 @@ def show_followup(services: Services, answer: FollowupAnswer) -> None:
 def _show_structure(structure: StructureAnswer) -> None:
     with st.container(border=True, key=f"followup-{structure.label}"):
         st.subheader(plain(structure.label), anchor=False)
+        if len(structure.visits) < 2:
+            volume = structure.visits[0].volume_ml
+            st.markdown(f"Session {plain(structure.visits[0].session)}: {volume:.3f} ml")
+            st.caption("One session has no change. Segment another session of this subject with the same recipe.")
+            return
         told = ", ".join(f"session {each.session} {each.volume_ml:.2f} ml" for each in structure.visits)
         st.vega_lite_chart(
             _rows(structure), _draw(structure), height=_HEIGHT, width="stretch", alt=f"{structure.label}: {told}"
         )
-        if structure.growth:
-            st.table([_say_growth(each) for each in structure.growth], hide_index=True, border="horizontal")
-        else:
-            st.caption("One session has no change. Segment another session of this subject with the same recipe.")
+        st.table([_say_growth(each) for each in structure.growth], hide_index=True, border="horizontal")
 
 
 def _rows(structure: StructureAnswer) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ def test_filters_the_convention_and_a_missing_name(open_review):
     page.get_by_label("Show").select_option("accept")
     expect(page.get_by_text("No case fits this choice")).to_be_visible()
     page.get_by_label("Show").select_option("")
-    page.get_by_label("Left of the person").select_option("radiological")
+    page.get_by_label("Convention").select_option("radiological")
     expect(page.locator(".rv-sheet img")).to_have_attribute("src", re.compile("convention=radiological"))
     page.get_by_label("Your name").fill("")
     page.get_by_label("Your name").blur()
