@@ -3,10 +3,12 @@
 
 (() => {
   const LOOK_MS = 3000;
+  const SLACK_MS = 60000; // an end may be written down a little after another
   const ACTIVE = new Set(["queued", "running"]);
   const wanted = document.getElementById("wanted");
   const said = document.getElementById("said");
-  let moving = null; // ids of jobs that were not over at the last look; null before the first
+  let told = null; // jobs with their attempt whose end is known; null before the first look
+  let since = 0; // when the last of them ended: what moves into the list and ended before is no news
 
   const able = "Notification" in window;
   const asked = () => localStorage.getItem("vx-notify") === "yes";
@@ -29,23 +31,28 @@
       said.textContent = "The server does not answer; trying again.";
       return;
     }
-    if (moving !== null) jobs.filter((job) => moving.has(job.id) && !ACTIVE.has(job.status)).forEach(notify);
-    moving = new Set(jobs.filter((job) => ACTIVE.has(job.status)).map((job) => job.id));
+    const over = jobs.filter((job) => !ACTIVE.has(job.status));
+    if (told === null) since = Math.max(0, ...over.map(end));
+    else over.filter((job) => !told.has(name(job)) && end(job) >= since - SLACK_MS).forEach(notify);
+    told = new Set([...(told || []), ...over.map(name)]);
   }
+
+  const name = (job) => `${job.id}-${job.attempt}`;
+  const end = (job) => Date.parse(job.finished_at) || 0;
 
   function notify(job) {
     const failed = job.failed ? `, ${job.failed} failed` : "";
     // One for each job and attempt, however many pages are open.
     new Notification(`${job.recipe} on ${job.dataset}: ${job.status}`, {
       body: `${job.done} of ${job.total} done${failed}. ${job.notice}`,
-      tag: `${job.id}-${job.attempt}`,
+      tag: name(job),
     });
   }
 
   wanted.addEventListener("change", async () => {
     if (wanted.checked && Notification.permission === "default") await Notification.requestPermission();
     localStorage.setItem("vx-notify", wanted.checked && Notification.permission === "granted" ? "yes" : "no");
-    moving = null;
+    told = null;
     show();
     look();
   });
