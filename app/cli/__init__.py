@@ -39,6 +39,11 @@ COMMANDS = {
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "export": ("voxelight.app.cli.export:export", "Take results home as one file, with provenance and citations."),
     "delete": ("voxelight.app.cli.delete:delete", "Delete for good, with a receipt."),
+    "reviews": ("voxelight.app.cli.reviews:reviews", "Review results, compare reviewers, find cases that stand apart."),
+    "followup": (
+        "voxelight.app.cli.followup:followup",
+        "Follow one subject: volumes by session, and changes beyond what measuring again gives.",
+    ),
     "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
