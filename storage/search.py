@@ -34,7 +34,7 @@ from voxelight.storage.schema import (
 )
 from voxelight.storage.words import LAST_LETTER
 
-GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
+GATHERED = 10_000  # runs of a condition that are counted, and at most gathered
 UNREVIEWED = "none"
 Owner = InstrumentedAttribute[uuid.UUID]
 Rows = Select[*tuple[Any, ...]]
@@ -126,13 +126,12 @@ class Wanted:
 
     @cached_property
     def sources(self) -> list[Rows]:
-        """Runs by one condition each, all that an index finds without looking at other runs."""
+        """Runs by one condition each, all that an index finds without looking at other runs; times are left out."""
         found: list[Rows] = []
-        for owner, owners in ((Run.subject_id, self.subjects), (Run.scan_id, self.scans)):
-            if owners is not None:
-                found.append(select(Run.id.label("id")).where(owner.in_(owners)))
-        if self.since or self.until:
-            found.append(select(Run.id.label("id")).where(*self.during))
+        if self.scans is not None:
+            found.append(select(Run.id.label("id")).where(Run.scan_id.in_(self.scans)))
+        elif self.subjects is not None:
+            found.append(select(Run.id.label("id")).where(Run.subject_id.in_(self.subjects)))
         found += [select(Metric.run_id.label("id")).where(*metric.fits()) for metric in self.metrics]
         if self.verdict not in (None, UNREVIEWED):
             found.append(select(Review.run_id.label("id")).where(Review.verdict == self.verdict))
@@ -246,27 +245,29 @@ class _Places:
     def _parse(self, cursor: str) -> list[Any]:
         try:
             name, *values = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-            if name != self._name:
-                raise BadInput(
-                    "a cursor of another order", "next_cursor of an earlier page", "Start again without a cursor."
-                )
-            return [_read(value, column) for value, column in zip(values, self.columns, strict=True)]
+            same = name == self._name
+            start = [_read(value, column) for value, column in zip(values, self.columns, strict=True)] if same else []
         except (ValueError, TypeError, OverflowError, binascii.Error):
             raise BadInput(
                 f"the cursor {cursor[:40]!r}", "next_cursor of an earlier page", "Start again without a cursor."
             ) from None
+        if not same:
+            raise BadInput(
+                "a cursor of another order", "next_cursor of an earlier page", "Start again without a cursor."
+            )
+        return start
 
 
 def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequence[Row[Any]]:
-    owned = [
-        (owner, owners)
-        for owner, owners in ((Run.job_id, wanted.jobs), (Run.subject_id, wanted.subjects), (Run.scan_id, wanted.scans))
-        if owners is not None
-    ]
+    owned = [(Run.job_id, wanted.jobs)] if wanted.jobs is not None else []
+    if wanted.scans is not None:  # of the subjects that are wanted
+        owned.append((Run.scan_id, wanted.scans))
+    elif wanted.subjects is not None:
+        owned.append((Run.subject_id, wanted.subjects))
     alone = len(owned) == 1 and len(wanted.sources) == (wanted.jobs is None)
     if places.order.by == "time" and alone:
         return _merge(session, wanted, places, owned[0], count)
-    source = _find_rarest(session, wanted, count)
+    source = _find_rarest(session, wanted, places.order, count)
     if source is not None:
         return _gather(session, wanted, places, source, count)
     if places.order.by == "time" and owned:
@@ -277,10 +278,13 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
-def _find_rarest(session: Session, wanted: Wanted, count: int) -> Rows | None:
+def _find_rarest(session: Session, wanted: Wanted, order: Order, count: int) -> Rows | None:
     """Return the condition that the fewest runs meet, if to gather these costs less than to walk."""
     found: list[tuple[int, Rows]] = []
-    for source in wanted.sources:
+    sources = list(wanted.sources)
+    if order.by != "time" and wanted.during:  # a walk in the order of time stays within the times by itself
+        sources.append(select(Run.id.label("id")).where(*wanted.during))
+    for source in sources:
         size = session.scalar(select(func.count()).select_from(source.limit(GATHERED + 1).subquery()))
         found.append((size or 0, source))
     if wanted.jobs is not None:

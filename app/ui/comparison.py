@@ -137,7 +137,7 @@ def _show_pair(services: Services, answer: CompareAnswer, pair: PairAnswer) -> N
         st.caption("No picture of this item is stored.")
         return
     for column, (name, picture) in zip(st.columns(len(strip)), strip, strict=True):
-        with column:
+        with column.container(key=f"pixels-{name}-{pair.first}-{file_stem(pair.item)}"):  # few pixels stay squares
             show_picture(services, picture, alt=f"{name}: {pair.item}", caption=name)
 
 

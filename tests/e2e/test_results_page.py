@@ -48,7 +48,7 @@ def test_results_are_narrowed_sorted_and_saved(visit, server, jobs):
     expected = server.get("/api/v1/results", job=jobs[0], sort="two_way").json()["items"]
     expect(shown_items(visit).first).to_contain_text(expected[0]["item"])
     visit.page.get_by_text("More conditions").click()
-    scores = visit.page.get_by_label("Scores")
+    scores = visit.page.get_by_role("textbox", name="Scores")
     scores.fill("pixel_correlation:2..")
     scores.press("Enter")
     expect(visit.page.get_by_text("No result fits this filter")).to_be_visible()
@@ -57,14 +57,14 @@ def test_results_are_narrowed_sorted_and_saved(visit, server, jobs):
     expect(shown_items(visit)).to_have_count(STIMULI)
     visit.settle()
     visit.page.get_by_role("button", name="Save this search").click()
-    visit.page.get_by_label("Title").fill("Worst first")
+    visit.page.get_by_role("textbox", name="Title").fill("Worst first")
     visit.page.get_by_role("button", name="Save", exact=True).click()
     expect(visit.page.get_by_text("/results?search=worst-first")).to_be_visible()
     saved = server.get("/api/v1/searches/worst-first").json()["query"]
     assert (saved["sort"], saved["metric"]) == ("two_way", ["pixel_correlation:-1..1"])
     visit.shoot("results-saved-search")
     visit.open("/results?search=worst-first", "Results")
-    expect(visit.page.get_by_label("Scores")).to_have_value("pixel_correlation:-1..1")
+    expect(visit.page.get_by_role("textbox", name="Scores")).to_have_value("pixel_correlation:-1..1")
     expect(shown_items(visit).first).to_contain_text(expected[0]["item"])
     expect(shown_items(visit)).to_have_count(STIMULI)
 
