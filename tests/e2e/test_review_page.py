@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from voxelight.app.bootstrap import open_services
+from voxelight.app.schemas import DatasetRequest, JobRequest, ScanRequest
+from voxelight.app.settings import Settings
+from voxelight.storage.results import Outcome, OutputFile, record_run
+
 SIDE, CASES = 40, 6
 # Read before the fixtures take every such name out of the environment.
 SCREENSHOTS = os.environ.get("VOXELIGHT_SCREENSHOTS")
@@ -30,6 +35,29 @@ def job(server, tmp_path_factory):
     found = answer.json()["id"]
     server.run("jobs", "watch", found)
     return found
+
+
+@pytest.fixture(scope="module")
+def lesion(server):
+    """A simulated lesion at four sessions, as a worker writes its results down; returns the name of the data set."""
+    services = open_services(Settings(home=server.home))
+    services.datasets.create(DatasetRequest(name="lesion", consent="simulated", purpose="a test", simulated=True))
+    apart = np.linalg.norm(np.indices((SIDE,) * 3) - (SIDE - 1) / 2, axis=0)
+    radii = {"1": 6.0, "2": 6.1, "3": 7.5, "4": 9.0}
+    for session, radius in radii.items():
+        noise = np.random.default_rng(int(session)).normal(100, 8, (SIDE,) * 3)
+        path = server.home / f"visit{session}.nii"
+        nib.save(nib.Nifti1Image((noise + 60 * (apart < radius)).astype(np.float32), np.eye(4)), path)
+        services.scans.ingest_path(path, ScanRequest(name=path.name, dataset="lesion", session=session))
+    request = JobRequest(kind="segment", recipe="hippocampus-agunet", dataset="lesion", queue="gpu")  # no worker has it
+    for run in services.jobs.list_runs(services.jobs.submit(request).id):
+        labels = (apart < radii[run.scan.removeprefix("visit").removesuffix(".nii")]).astype(np.uint8)
+        content = nib.Nifti1Image(labels, np.eye(4)).to_bytes()
+        files = (OutputFile("label_map", "lesion_dseg.nii", "application/octet-stream", content),)
+        outcome = Outcome(files, label_names={1: "lesion"}, volumes_ml={"lesion": float(labels.sum() / 1000)})
+        record_run(services.stores, run.id, outcome)
+    services.close()
+    return "lesion"
 
 
 @pytest.fixture
@@ -137,7 +165,7 @@ def test_it_fits_its_window_and_is_accessible(open_review, width, server):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_pages_show_review_group_report_and_follow_up(visit, job, width):
+def test_the_pages_show_review_group_report_and_follow_up(visit, job, lesion, width):
     visit.page.set_viewport_size({"width": width, "height": 900})
     visit.open(f"/review?job={job}", "Review")
     frame = visit.page.frame_locator("iframe[src*='/pages/review']")
@@ -149,6 +177,16 @@ def test_the_pages_show_review_group_report_and_follow_up(visit, job, width):
     report = visit.page.frame_locator("iframe[src*='group.html']")
     expect(report.get_by_role("heading", name="Distributions")).to_be_visible()
     shoot(visit.page, f"group-{width}")
-    visit.open("/followup?dataset=reviewed", "Follow-up")
+    visit.open(f"/followup?dataset={lesion}", "Follow-up")
     expect(visit.page.get_by_text("nothing was registered")).to_be_visible()
+    visit.page.get_by_role("spinbutton", name="Minimal detectable change (%)").fill("12")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.get_by_text("that was stated: 12 %")).to_be_visible()
+    rows = visit.page.get_by_role("row").filter(has_text="→")
+    expect(rows.nth(0)).to_contain_text("No")
+    expect(rows.nth(1)).to_contain_text("Yes")
+    expect(visit.page.get_by_test_id("stVegaLiteChart")).to_be_visible()
+    visit.settle()
+    height = visit.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    visit.page.set_viewport_size({"width": width, "height": height + 100})
     shoot(visit.page, f"followup-{width}")
