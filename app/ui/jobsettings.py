@@ -87,7 +87,11 @@ def _ask_generation(draft: Draft) -> dict[str, Any]:
     stops, presets, dtypes = list(STOPS), list(PRESETS), list(get_args(DType))
     asked = {
         "stop": st.selectbox(
-            "Decode up to", stops, stops.index(draft.option("stop", "refined")), STOPS.get, key=draft.key("stop")
+            "Decode up to",
+            stops,
+            stops.index(draft.option("stop", "refined")),
+            STOPS.__getitem__,
+            key=draft.key("stop"),
         ),
         "samples": int(
             st.number_input("Samples of each stimulus", 1, 16, draft.option("samples", 1), key=draft.key("samples"))

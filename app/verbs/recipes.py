@@ -68,7 +68,7 @@ class Recipes:
             columns = (Scan.id, Scan.name, Scan.kind, Subject.label, ImagingSession.label, Scan.held)
             found = select(*columns).join(Scan.imaging_session).join(ImagingSession.subject).where(*conditions)
             rows = session.execute(found.order_by(Scan.created_at, Scan.id))
-            return [ScanChoice(**dict(zip(ScanChoice.model_fields, row, strict=True))) for row in rows]
+            return [ScanChoice.model_validate(dict(zip(ScanChoice.model_fields, row, strict=True))) for row in rows]
 
     def _find(self, name: str) -> RecipeAnswer:
         known = {recipe.name: recipe for recipe in self.list()}
