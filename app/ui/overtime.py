@@ -4,12 +4,20 @@ from typing import Any
 
 import streamlit as st
 
-from voxelight.app.schemas_reviews import FollowupAnswer, FollowupQuery, GrowthAnswer, SeriesAnswer, StructureAnswer
+from voxelight.app.schemas_reviews import (
+    FollowupAnswer,
+    FollowupQuery,
+    GrowthAnswer,
+    SeriesAnswer,
+    StructureAnswer,
+    VisitAnswer,
+)
 from voxelight.app.services import Services
 from voxelight.app.ui.wording import plain
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _HEIGHT = 320
+_A_ROW = 3  # visits; rows and not columns, so that a narrow window keeps their order
 
 
 def choose_series(services: Services, dataset: str, subject: str | None) -> SeriesAnswer | None:
@@ -164,13 +172,13 @@ def _say_growth(growth: GrowthAnswer) -> dict[str, str]:
     known = {True: "Yes", False: "No", None: "Can't be told"}
     said = {
         "From, to": f"{growth.start} → {growth.end}",
+        "Detectable": known[growth.beyond],
         "Change (ml)": f"{growth.change_ml:+.3f}",
         "95 % interval": "–"
         if growth.low_ml is None or growth.high_ml is None
         else f"{growth.low_ml:+.3f} to {growth.high_ml:+.3f}",
         "Change": "–" if growth.change_percent is None else f"{growth.change_percent:+.1f} %",
-        "Detectable (ml)": "–" if growth.detectable_ml is None else f"{growth.detectable_ml:.3f}",
-        "More than measuring again gives": known[growth.beyond],
+        "Least detectable (ml)": "–" if growth.detectable_ml is None else f"{growth.detectable_ml:.3f}",
     }
     if growth.percent_per_year is not None:
         said["Pace"] = f"{growth.percent_per_year:+.0f} % a year"
@@ -185,18 +193,22 @@ def _show_pictures(services: Services, answer: FollowupAnswer) -> None:
     if not visits:
         return
     st.subheader("Every session", anchor=False)
-    columns = st.columns(min(3, len(visits)))
-    for number, visit in enumerate(visits):
-        with columns[number % len(columns)], st.container(border=True, key=f"visit-{visit.run}"):
-            st.markdown(f"**Session {plain(visit.session)}**  \n{plain(visit.scan)}")
-            sheet, _ = services.sheets.draw(visit.run)
-            st.image(sheet, width="stretch", alt=f"Labels of session {visit.session}", output_format="PNG")
-            st.page_link(
-                "screens/viewer.py",
-                label="Open in the viewer",
-                icon=":material/view_in_ar:",
-                query_params={"result": str(visit.run)},
-            )
+    for start in range(0, len(visits), _A_ROW):
+        for column, visit in zip(st.columns(_A_ROW), visits[start : start + _A_ROW], strict=False):
+            with column, st.container(border=True, key=f"visit-{visit.run}"):
+                _show_visit(services, visit)
+
+
+def _show_visit(services: Services, visit: VisitAnswer) -> None:
+    st.markdown(f"**Session {plain(visit.session)}**  \n{plain(visit.scan)}")
+    sheet, _ = services.sheets.draw(visit.run)
+    st.image(sheet, width="stretch", alt=f"Labels of session {visit.session}", output_format="PNG")
+    st.page_link(
+        "screens/viewer.py",
+        label="Open in the viewer",
+        icon=":material/view_in_ar:",
+        query_params={"result": str(visit.run)},
+    )
 
 
 def _say_series(series: SeriesAnswer) -> str:

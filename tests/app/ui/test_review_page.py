@@ -102,10 +102,10 @@ def test_a_subject_is_followed_with_a_chart_a_table_and_what_is_known_of_errors(
     assert not app.exception
     assert "Simulated data" in texts(app)
     assert len(app.get("vega_lite_chart") or app.get("arrow_vega_lite_chart")) == 1
-    assert set(app.table[0].value["More than measuring again gives"]) == {"Can't be told"}
+    assert set(app.table[0].value["Detectable"]) == {"Can't be told"}
     one(app.number_input, "Minimal detectable change (%)").set_value(10.0).run()
     assert not app.exception
-    assert list(app.table[0].value["More than measuring again gives"]) == ["No", "Yes", "Yes"]
+    assert list(app.table[0].value["Detectable"]) == ["No", "Yes", "Yes"]
     assert "that was stated: 10 %" in texts(app)
     one(app.number_input, "Day of session 01").set_value(0).run()
     one(app.number_input, "Day of session 02").set_value(100).run()
