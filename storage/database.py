@@ -12,6 +12,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from voxelight.models.errors import BadInput
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_PRAGMAS = (
+    "busy_timeout=30000",
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    "cache_size=-65536",  # KiB, at most: the upper levels of the indexes of a million results
+)
 _MIGRATION_LOCK = 0x766F78  # one number that all processes of this application share
 
 

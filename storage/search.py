@@ -12,55 +12,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from math import prod
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, literal, not_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, intersect, literal, not_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.schema import (
-    Dataset,
-    ImagingSession,
-    Job,
-    Metric,
-    Model,
-    ResultWord,
-    Review,
-    Run,
-    Scan,
-    Subject,
-)
-from voxelight.storage.words import LAST_LETTER
+from voxelight.storage.conditions import MetricRange, Rows, Wanted
+from voxelight.storage.schema import Dataset, Job, Metric, Run, Subject
 
-GATHERED = 10_000  # runs of a condition that are counted, and at most gathered
-UNREVIEWED = "none"
+GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
 Owner = InstrumentedAttribute[uuid.UUID]
-Rows = Select[*tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class MetricRange:
-    """Values of a metric, both ends included; `label` None: of any label, `low` or `high` None: without that end."""
-
-    name: str
-    label: str | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def fits(self, table: Any = Metric, of_run: Any = None) -> list[ColumnElement[bool]]:
-        """Return what holds for rows of the metric within the range, of one run where its id is given."""
-        held = [table.run_id.is_not(None) if of_run is None else table.run_id == of_run, table.name == self.name]
-        # Among the few values of one run the index of all values would only mislead; a sum has none.
-        value = table.value if of_run is None else table.value + 0.0
-        if self.label is not None:
-            held.append(table.label == self.label)
-        if self.low is not None:
-            held.append(value >= self.low)
-        if self.high is not None:
-            held.append(value <= self.high)
-        return held
 
 
 @dataclass(frozen=True)
@@ -70,105 +33,6 @@ class Order:
     by: str = "time"
     metric: MetricRange | None = None
     descending: bool = True
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which results: every condition that is set must hold; `scan` is a name, or a pattern with `*`."""
-
-    dataset: str | None = None
-    subject: str | None = None
-    session: str | None = None
-    scan: str | None = None
-    model: str | None = None
-    recipe: str | None = None
-    kind: str | None = None
-    job: uuid.UUID | None = None
-    simulated: bool | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    verdict: str | None = None
-    metrics: tuple[MetricRange, ...] = ()
-    words: frozenset[str] = frozenset()
-
-    @cached_property
-    def jobs(self) -> Select[uuid.UUID] | None:
-        """Jobs whose results are wanted; None: all."""
-        asked = {
-            Dataset.name: self.dataset,
-            Dataset.simulated: self.simulated,
-            Model.name: self.model,
-            Job.recipe: self.recipe,
-            Job.kind: self.kind,
-            Job.id: self.job,
-        }
-        held = [column == value for column, value in asked.items() if value is not None]
-        return select(Job.id).join(Job.dataset).join(Job.model).where(*held) if held else None
-
-    @cached_property
-    def subjects(self) -> Select[uuid.UUID] | None:
-        """Subjects that are wanted; None: all."""
-        if self.subject is None:
-            return None
-        found = select(Subject.id).where(Subject.label == self.subject)
-        return found.join(Subject.dataset).where(Dataset.name == self.dataset) if self.dataset else found
-
-    @cached_property
-    def scans(self) -> Select[uuid.UUID] | None:
-        """Scans that are wanted; None: all."""
-        if self.session is None and self.scan is None:
-            return None
-        held = [] if self.scan is None else [_match(Scan.name, self.scan)]
-        asked = {ImagingSession.label: self.session, Subject.label: self.subject, Dataset.name: self.dataset}
-        held += [column == value for column, value in asked.items() if value is not None]
-        of_whom = select(Scan.id).join(Scan.imaging_session).join(ImagingSession.subject).join(Subject.dataset)
-        return of_whom.where(*held)
-
-    @cached_property
-    def sources(self) -> list[Rows]:
-        """Runs by one condition each, all that an index finds without looking at other runs; times are left out."""
-        found: list[Rows] = []
-        if self.scans is not None:
-            found.append(select(Run.id.label("id")).where(Run.scan_id.in_(self.scans)))
-        elif self.subjects is not None:
-            found.append(select(Run.id.label("id")).where(Run.subject_id.in_(self.subjects)))
-        found += [select(Metric.run_id.label("id")).where(*metric.fits()) for metric in self.metrics]
-        if self.verdict not in (None, UNREVIEWED):
-            found.append(select(Review.run_id.label("id")).where(Review.verdict == self.verdict))
-        found += [select(ResultWord.run_id.label("id")).where(*_begins(word)) for word in self.words]
-        return found
-
-    @cached_property
-    def held(self) -> list[ColumnElement[bool]]:
-        """What holds for every run that is wanted."""
-        found: list[ColumnElement[bool]] = [Run.status == "done", *self.during]
-        found += [
-            owner.in_(owners)
-            for owner, owners in ((Run.job_id, self.jobs), (Run.subject_id, self.subjects))
-            if owners is not None
-        ]
-        if self.scans is not None:
-            found.append(self.scans.where(Scan.id == Run.scan_id).correlate(Run).exists())
-        scores = [(aliased(Metric), metric) for metric in self.metrics]
-        found += [exists().where(*metric.fits(score, Run.id)) for score, metric in scores]
-        if self.verdict == UNREVIEWED:
-            found.append(not_(exists().where(Review.run_id == Run.id)))
-        elif self.verdict is not None:
-            found.append(exists().where(Review.run_id == Run.id, Review.verdict == self.verdict))
-        # Among the few words of one run the index of all words would only mislead; what is put together has none.
-        own = ResultWord.word.concat("")
-        found += [exists().where(ResultWord.run_id == Run.id, *_begins(word, own)) for word in self.words]
-        return found
-
-    @property
-    def during(self) -> list[ColumnElement[bool]]:
-        """What holds for the time at which a run ended."""
-        found: list[ColumnElement[bool]] = []
-        if self.since:
-            found.append(Run.finished_at >= self.since)
-        if self.until:
-            found.append(Run.finished_at < self.until)
-        return found
 
 
 def find_results(
@@ -204,6 +68,7 @@ class _Places:
         self.order = order
         self.columns: tuple[InstrumentedAttribute[Any], ...] = (Run.finished_at, Run.id)
         self.query: Rows = select(Run.finished_at, Run.id)
+        self.run_id: Any = Run.id
         self.last: list[ColumnElement[bool]] = []  # what is looked at once everything else holds
         if order.by == "subject":
             self.columns = (Subject.label, Subject.id, Run.finished_at, Run.id)
@@ -212,6 +77,7 @@ class _Places:
                 self.query = self.query.join(Subject.dataset).where(Dataset.name == wanted.dataset)
         elif order.metric is not None:
             self.columns = (Metric.value, Metric.run_id)
+            self.run_id = Metric.run_id  # known before the run itself is read
             self.query = select(*self.columns).join_from(Metric, Run, Run.id == Metric.run_id)
             self.query = self.query.where(*order.metric.fits())
             self.last = [_leads(order.metric, order.descending)]
@@ -220,7 +86,7 @@ class _Places:
 
     def choose(self, wanted: Wanted, *also: ColumnElement[bool]) -> Rows:
         """Return the places of the runs that are wanted and follow the page before."""
-        return self.query.where(*also, *wanted.held, *self.after_cursor(), *self.last)
+        return self.query.where(*also, *wanted.hold(self.run_id), *self.after_cursor(), *self.last)
 
     def after_cursor(self) -> list[ColumnElement[bool]]:
         """Return what holds for the runs that follow the page before."""
@@ -267,9 +133,9 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     alone = len(owned) == 1 and len(wanted.sources) == (wanted.jobs is None)
     if places.order.by == "time" and alone:
         return _merge(session, wanted, places, owned[0], count)
-    source = _find_rarest(session, wanted, places.order, count)
-    if source is not None:
-        return _gather(session, wanted, places, source, count)
+    few = _find_few(session, wanted, places.order, count)
+    if few:
+        return _gather(session, wanted, places, few, count)
     if places.order.by == "time" and owned:
         return _merge(session, wanted, places, owned[0], count)
     if places.order.by == "subject":
@@ -278,31 +144,33 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
-def _find_rarest(session: Session, wanted: Wanted, order: Order, count: int) -> Rows | None:
-    """Return the condition that the fewest runs meet, if to gather these costs less than to walk."""
-    found: list[tuple[int, Rows]] = []
+def _find_few(session: Session, wanted: Wanted, order: Order, count: int) -> list[Rows]:
+    """Return the conditions that few runs meet, if to gather these costs less than to walk."""
     sources = list(wanted.sources)
     if order.by != "time" and wanted.during:  # a walk in the order of time stays within the times by itself
         sources.append(select(Run.id.label("id")).where(*wanted.during))
-    for source in sources:
-        size = session.scalar(select(func.count()).select_from(source.limit(GATHERED + 1).subquery()))
-        found.append((size or 0, source))
+    if not sources and wanted.jobs is None:
+        return []
+    stored = max(1, session.scalar(select(func.sum(Job.done))) or 0)
+    m = len(sources) + (wanted.jobs is not None)
+    # Where m conditions each hold for c runs, c look-ups cost less than k (n / c)^m as long as c is below this.
+    most = min(GATHERED, round((count * stored**m) ** (1 / (m + 1))))
+    sizes = [
+        session.scalar(select(func.count()).select_from(source.limit(most + 1).subquery())) or 0 for source in sources
+    ]
+    few = [source for source, size in zip(sources, sizes, strict=True) if size <= most]
     if wanted.jobs is not None:
-        of_jobs = select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs))
-        found.append((session.scalar(of_jobs) or 0, select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))))
-    if not found:
-        return None
-    fewest, source = min(found, key=lambda each: each[0])
-    if fewest > GATHERED:
-        return None
-    stored = session.scalar(select(func.sum(Job.done))) or 1
-    share = prod(min(1.0, max(size, 1) / stored) for size, _ in found)
-    return source if fewest <= count / share else None
+        of_jobs = session.scalar(select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs))) or 0
+        if of_jobs < min(sizes, default=most + 1):
+            few = [select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))]
+        sizes.append(of_jobs)
+    share = prod(min(1.0, max(size, 1) / stored) for size in sizes)
+    return few if min(sizes) <= min(most, count / share) else []
 
 
-def _gather(session: Session, wanted: Wanted, places: _Places, source: Rows, count: int) -> Sequence[Row[Any]]:
-    """Collect the runs of one condition, then put them in order; neither step may be taken for a walk."""
-    few = source.cte("few").prefix_with("MATERIALIZED")
+def _gather(session: Session, wanted: Wanted, places: _Places, sources: list[Rows], count: int) -> Sequence[Row[Any]]:
+    """Collect the runs of some conditions, then put them in order; neither step may be taken for a walk."""
+    few = (intersect(*sources) if len(sources) > 1 else sources[0]).cte("few").prefix_with("MATERIALIZED")
     chosen = places.choose(wanted, Run.id.in_(select(few.c.id)))
     ready = chosen.cte("ready").prefix_with("MATERIALIZED")
     return session.execute(select(*ready.c).order_by(*places.sort(ready.c)).limit(count)).all()
@@ -371,17 +239,6 @@ def _leads(metric: MetricRange, descending: bool) -> ColumnElement[bool]:
     before = value > Metric.value if descending else value < Metric.value
     tied = and_(value == Metric.value, other.label < Metric.label)
     return not_(exists().where(*metric.fits(other, Run.id), before | tied))
-
-
-def _begins(word: str, column: Any = ResultWord.word) -> list[ColumnElement[bool]]:
-    return [column >= word, column <= word + LAST_LETTER]
-
-
-def _match(column: InstrumentedAttribute[str], pattern: str) -> ColumnElement[bool]:
-    if "*" not in pattern:
-        return column == pattern
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return column.like(escaped.replace("*", "%"), escape="\\")
 
 
 def _write(value: Any) -> str:

@@ -13,9 +13,9 @@ from voxelight.app.schemas import DECODING_NOTICE, NOTICE, RANDOM_NOTICE, JobKin
 from voxelight.app.schemas_search import CompareAnswer, DifferenceAnswer, ItemAnswer, PairAnswer, SideAnswer
 from voxelight.app.verbs.results import read_conditions
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.conditions import Wanted
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Dataset, Job, Metric, Model, Reconstruction, Run, Scan, Subject
-from voxelight.storage.search import Wanted
 from voxelight.storage.stores import Stores
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Compare:
 def _read_side(session: Session, query: ResultQuery) -> _Side:
     wanted = read_conditions(query)
     count = session.scalar(
-        select(func.count()).select_from(select(Run.id).where(*wanted.held).limit(MOST + 1).subquery())
+        select(func.count()).select_from(select(Run.id).where(*wanted.hold()).limit(MOST + 1).subquery())
     )
     if not count:
         raise NotFound(
@@ -128,7 +128,7 @@ def _read_side(session: Session, query: ResultQuery) -> _Side:
             Dataset.simulated, Subject.label, Scan.blob_sha256, Scan.name.label("scan"),
         )
         .join(Run.job).join(Job.dataset).join(Job.model).join(Run.subject).join(Run.scan)
-        .where(*wanted.held)
+        .where(*wanted.hold())
         .order_by(Run.finished_at, Run.id)
     ).all()  # fmt: skip
     kinds = {row.kind for row in rows}
@@ -165,7 +165,7 @@ def _gather(
             seen += 1
     values: dict[Kind, dict[Item, _Value]] = defaultdict(dict)
     scores = select(Metric.run_id, Metric.name, Metric.label, Metric.unit, Metric.value)
-    for row in session.execute(scores.join(Run, Run.id == Metric.run_id).where(*wanted.held)):
+    for row in session.execute(scores.join(Run, Run.id == Metric.run_id).where(*wanted.hold())):
         if row.run_id not in items:
             continue
         subject, key, name = items[row.run_id]
@@ -179,7 +179,7 @@ def _gather(
 def _read_stimuli(session: Session, wanted: Wanted) -> dict[uuid.UUID, list[str]]:
     found: dict[uuid.UUID, list[str]] = defaultdict(list)
     query = select(Reconstruction.run_id, Reconstruction.stimulus_id).join(Run, Run.id == Reconstruction.run_id)
-    for run_id, stimulus in session.execute(query.where(*wanted.held).distinct()):
+    for run_id, stimulus in session.execute(query.where(*wanted.hold()).distinct()):
         found[run_id].append(stimulus)
     return found
 

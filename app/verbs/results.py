@@ -14,9 +14,10 @@ from voxelight.app.verbs.answers import answer_artifact, answer_model
 from voxelight.app.verbs.privacy import refuse_export
 from voxelight.app.verbs.result_answers import FIELDS, answer_results, pick_results
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.conditions import MetricRange, Wanted
 from voxelight.storage.queries import find_row, refuse_limit
 from voxelight.storage.schema import Artifact, Dataset, Job, Model, Run
-from voxelight.storage.search import MetricRange, Order, Wanted, find_results, list_metric_names
+from voxelight.storage.search import Order, find_results, list_metric_names
 from voxelight.storage.stores import Stores
 from voxelight.storage.words import split_words
 

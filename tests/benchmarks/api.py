@@ -3,8 +3,8 @@
     python tests/benchmarks/api.py --runs 1000000 --out FILE [--database sqlite|postgresql] [--folder DIR --keep]
 
 Fills an installation of its own, serves it in a process of its own, and asks it through one client that keeps its
-connection. `plain` is the alternative, in the same run: the one SELECT that joins every table, with OFFSET for later
-pages.
+connection. Beside it stands the plain alternative, in the same run: one SELECT that joins every table, with OFFSET for
+later pages.
 """
 
 import argparse
@@ -28,11 +28,15 @@ import httpx
 import numpy as np
 from million import count_rows, fill
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy.orm import Session
 
 from voxelight.app.bootstrap import open_services
+from voxelight.app.schemas import ResultQuery
 from voxelight.app.settings import Settings
+from voxelight.app.verbs.results import read_conditions, read_order
 from voxelight.storage.database import open_engine
 from voxelight.storage.schema import Dataset, Job, Metric, Model, Run, Subject
+from voxelight.storage.search import find_results
 
 PAGE, TIMES, WARM = 24, 60, 5
 ITEMS = 1_000
@@ -157,48 +161,57 @@ def measure_submit(client: httpx.Client) -> dict[str, Any]:
     return found
 
 
-def measure_plain(engine: Engine) -> dict[str, dict[str, float]]:
-    """Time what one would write first: one SELECT over joined tables, and OFFSET for a later page."""
+def measure_plain(engine: Engine) -> dict[str, dict[str, Any]]:
+    """Time what one would write first, one SELECT over joined tables with OFFSET, beside ours, both without HTTP."""
     query = select(Run.id).join(Run.job).join(Job.dataset).join(Job.model).join(Run.subject).where(Run.status == "done")
     newest = query.order_by(Run.finished_at.desc(), Run.id.desc()).limit(PAGE)
-    scored = query.join(Metric, Metric.run_id == Run.id).where(Metric.name == "dice")
-    asked = {
-        "page at half of all results, by OFFSET": newest.offset(_count_runs(engine) // 2),
-        "data set whose runs are all old": newest.where(Dataset.name == "set-19"),
-        "subject label in every data set": newest.where(Subject.label == "042"),
-        "model and data set": newest.where(Model.name == "model-3", Dataset.name == "set-06"),
-        "metric range, narrow": scored.where(Metric.value >= 0.993)
-        .order_by(Run.finished_at.desc(), Run.id.desc())
-        .limit(PAGE),
-        "sorted by subject, data set": query.where(Dataset.name == "set-06")
-        .order_by(Subject.label, Run.finished_at, Run.id)
-        .limit(PAGE),
-    }
-    found = {}
+    scored = newest.join(Metric, Metric.run_id == Run.id).where(Metric.name == "dice")
+    by_subject = query.order_by(Subject.label, Run.finished_at, Run.id).limit(PAGE)
     with engine.connect() as connection:
-        for name, statement in asked.items():
-            times = []
-            for _ in range(4):
+        moment = connection.scalar(select(Run.finished_at).order_by(Run.finished_at.desc()).offset(_half(engine)))
+    asked = {
+        "in the middle of all": (newest.offset(_half(engine)), ResultQuery(until=moment)),
+        "newest": (newest, ResultQuery()),
+        "data set whose runs are all old": (newest.where(Dataset.name == "set-19"), ResultQuery(dataset="set-19")),
+        "subject label in every data set": (newest.where(Subject.label == "042"), ResultQuery(subject="042")),
+        "model and data set": (
+            newest.where(Model.name == "model-4", Dataset.name == "set-06"),
+            ResultQuery(model="model-4", dataset="set-06"),
+        ),
+        "metric range, narrow": (scored.where(Metric.value >= 0.9935), ResultQuery(metric=["dice:0.9935.."])),
+        "sorted by subject, data set": (
+            by_subject.where(Dataset.name == "set-06"),
+            ResultQuery(sort="subject", dataset="set-06"),
+        ),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, (statement, own) in asked.items():
+        wanted = read_conditions(own)
+        order = read_order(own.sort, wanted.metrics)
+        plain, ours = [], []
+        for _ in range(6):
+            with Session(engine) as session:
                 before = time.perf_counter()
-                connection.execute(statement).all()
-                times.append(1000 * (time.perf_counter() - before))
-            found[name] = summarise(times[1:])
+                session.execute(statement).all()
+                between = time.perf_counter()
+                find_results(session, wanted, order, PAGE)
+                plain.append(1000 * (between - before))
+                ours.append(1000 * (time.perf_counter() - between))
+        pair = summarise(plain[1:]), summarise(ours[1:])
+        ratio = round(pair[0]["p50_ms"] / pair[1]["p50_ms"], 1)
+        found[name] = {"plain": pair[0], "ours": pair[1], "plain_over_ours": ratio}
     return found
 
 
 def measure_deep(client: httpx.Client, engine: Engine) -> dict[str, float]:
-    """Time a page in the middle of all results by its cursor."""
-    middle = select(Run.finished_at).where(Run.status == "done").order_by(Run.finished_at.desc())
+    """Time pages in the middle of all results by their cursors."""
     with engine.connect() as connection:
-        moment = connection.scalar(middle.offset(_count_runs(engine) // 2).limit(1))
-    first = client.get("/results", params={"limit": PAGE, "until": moment.astimezone(UTC).isoformat(), "fields": "id"})
-    cursor, times = first.json()["next_cursor"], []
-    for _ in range(WARM + TIMES):
-        before = time.perf_counter()
-        page = client.get("/results", params={"limit": PAGE, "cursor": cursor})
-        times.append(1000 * (time.perf_counter() - before))
-        cursor = page.json()["next_cursor"]
-    return summarise(times[WARM:])
+        moment = connection.scalar(select(Run.finished_at).order_by(Run.finished_at.desc()).offset(_half(engine)))
+    return measure(client, lambda _: {"until": moment.astimezone(UTC).isoformat()}, limit=PAGE)
+
+
+def _half(engine: Engine) -> int:
+    return _count_runs(engine) // 2
 
 
 def _count_runs(engine: Engine) -> int:
@@ -254,6 +267,7 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
         rows = fill(engine, runs) if not there else count_rows(engine)
         filled = 0.0 if there else time.perf_counter() - before
         print(f"{kind}: {rows} in {filled:.0f} s", flush=True)
+        read_files(folder)
         with serving(folder, url) as client:
             pages = {}
             for name, draw in QUERIES.items():
@@ -270,6 +284,7 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
         found = {
             "rows": rows,
             "bytes": find_bytes(engine),
+            "file_system": find_file_system(folder),
             "version": find_version(engine),
             "fill_s": round(filled) or "kept from an earlier time",
             f"pages_of_{PAGE}": pages,
@@ -277,8 +292,7 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
             "pages_of_100_sparse": sparse,
             "pages_of_100_whole": whole,
             f"submit_{ITEMS}_items": submit,
-            "plain": plain,
-            "ratio_to_plain_p50": compare_plain(plain, pages, deep),
+            "beside_plain_sql": plain,
         }
         found["slowest_page_p95_ms"] = max(each["p95_ms"] for each in pages.values())
         found["pages_within_target"] = f"{sum(p['p95_ms'] < TARGET_PAGE_MS for p in pages.values())} of {len(pages)}"
@@ -286,12 +300,20 @@ def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-def compare_plain(
-    plain: dict[str, dict[str, float]], pages: dict[str, dict[str, float]], deep: dict[str, float]
-) -> dict[str, float]:
-    """Return how many times longer the plain statement takes, alone, than our whole answer over HTTP."""
-    ours = pages | {"page at half of all results, by OFFSET": deep}
-    return {name: round(times["p50_ms"] / ours[name]["p50_ms"], 1) for name, times in plain.items()}
+def find_file_system(folder: Path) -> str:
+    """Return the kind of file system below a folder; `tmpfs` is memory."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    inside = [mount for mount in mounts if folder.resolve().is_relative_to(mount[1])]
+    return max(inside, key=lambda mount: len(mount[1]))[2]
+
+
+def read_files(folder: Path) -> None:
+    """Bring the files into memory, where those of a server that has run for a while are."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
 
 
 def find_bytes(engine: Engine) -> int:
