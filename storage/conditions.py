@@ -1,12 +1,13 @@
 """Conditions on results, as what a database can ask."""
 
 import uuid
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, not_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, not_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from voxelight.storage.schema import (
@@ -48,6 +49,22 @@ class MetricRange:
         if self.high is not None:
             held.append(value <= self.high)
         return held
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A condition that an index answers by itself.
+
+    Parameters
+    ----------
+    found_by : ids of the runs that meet it
+    held : what holds for such a run, given the column of its id
+    metric : the range, where it is one
+    """
+
+    found_by: Rows
+    held: Callable[[Any], ColumnElement[bool]]
+    metric: MetricRange | None = None
 
 
 @dataclass(frozen=True)
@@ -103,38 +120,53 @@ class Wanted:
         return of_whom.where(*held)
 
     @cached_property
-    def sources(self) -> list[Rows]:
-        """Runs by one condition each, all that an index finds without looking at other runs; times are left out."""
-        found: list[Rows] = []
-        if self.scans is not None:
-            found.append(select(Run.id.label("id")).where(Run.scan_id.in_(self.scans)))
-        elif self.subjects is not None:
-            found.append(select(Run.id.label("id")).where(Run.subject_id.in_(self.subjects)))
-        found += [select(Metric.run_id.label("id")).where(*metric.fits()) for metric in self.metrics]
-        if self.verdict not in (None, UNREVIEWED):
-            found.append(select(Review.run_id.label("id")).where(Review.verdict == self.verdict))
-        found += [select(ResultWord.run_id.label("id")).where(*_begins(word)) for word in self.words]
-        return found
-
-    def hold(self, run_id: Any = Run.id) -> list[ColumnElement[bool]]:
-        """Return what holds for every run that is wanted; what hangs on it is looked up by the column of its id."""
-        found: list[ColumnElement[bool]] = [Run.status == "done", *self.during]
+    def conditions(self) -> tuple[Condition, ...]:
+        """What is asked beside jobs and times."""
+        found: list[Condition] = []
+        if (scans := self.scans) is not None:  # of the subjects that are wanted
+            of_scan = scans.where(Scan.id == Run.scan_id).correlate(Run).exists()
+            found.append(Condition(_find(Run.id, Run.scan_id.in_(scans)), lambda _: of_scan))
+        elif (subjects := self.subjects) is not None:
+            of_subject = Run.subject_id.in_(subjects)
+            found.append(Condition(_find(Run.id, of_subject), lambda _: of_subject))
         found += [
-            owner.in_(owners)
-            for owner, owners in ((Run.job_id, self.jobs), (Run.subject_id, self.subjects))
-            if owners is not None
+            Condition(_find(Metric.run_id, *metric.fits()), partial(_score_fits, metric), metric)
+            for metric in self.metrics
         ]
-        if self.scans is not None:
-            found.append(self.scans.where(Scan.id == Run.scan_id).correlate(Run).exists())
-        scores = [(aliased(Metric), metric) for metric in self.metrics]
-        found += [exists().where(*metric.fits(score, run_id)) for score, metric in scores]
+        if self.verdict not in (None, UNREVIEWED):
+            reviewed = Review.verdict == self.verdict
+            found.append(Condition(_find(Review.run_id, reviewed), partial(_reviewed, reviewed)))
+        found += [
+            Condition(_find(ResultWord.run_id, *_begins(word, ResultWord.word)), partial(_says, word))
+            for word in self.words
+        ]
+        return tuple(found)
+
+    @cached_property
+    def in_jobs(self) -> Condition:
+        """The jobs as a condition."""
+        of_jobs = Run.job_id.in_(self.jobs) if self.jobs is not None else true()
+        return Condition(_find(Run.id, of_jobs), lambda _: of_jobs)
+
+    @cached_property
+    def in_time(self) -> Condition:
+        """The times as a condition."""
+        return Condition(_find(Run.id, *self.during), lambda _: and_(true(), *self.during))
+
+    def hold(self, run_id: Any = Run.id, met: Collection[Condition] = ()) -> list[ColumnElement[bool]]:
+        """Return what holds for every run that is wanted; that it has ended leads an index past those that wait.
+
+        Parameters
+        ----------
+        run_id : column by which that is looked up which hangs on a run
+        met : conditions that hold already
+        """
+        found: list[ColumnElement[bool]] = [Run.status == "done", Run.finished_at.is_not(None), *self.during]
+        if self.jobs is not None:
+            found.append(Run.job_id.in_(self.jobs))
+        found += [each.held(run_id) for each in self.conditions if each not in met]
         if self.verdict == UNREVIEWED:
             found.append(not_(exists().where(Review.run_id == run_id)))
-        elif self.verdict is not None:
-            found.append(exists().where(Review.run_id == run_id, Review.verdict == self.verdict))
-        # Among the few words of one run the index of all words would only mislead; what is put together has none.
-        own = ResultWord.word.concat("")
-        found += [exists().where(ResultWord.run_id == run_id, *_begins(word, own)) for word in self.words]
         return found
 
     @property
@@ -148,7 +180,24 @@ class Wanted:
         return found
 
 
-def _begins(word: str, column: Any = ResultWord.word) -> list[ColumnElement[bool]]:
+def _find(run_id: Any, *held: ColumnElement[bool]) -> Rows:
+    return select(run_id.label("id")).where(*held)
+
+
+def _score_fits(metric: MetricRange, run_id: Any) -> ColumnElement[bool]:
+    return exists().where(*metric.fits(aliased(Metric), run_id))
+
+
+def _reviewed(verdict: ColumnElement[bool], run_id: Any) -> ColumnElement[bool]:
+    return exists().where(Review.run_id == run_id, verdict)
+
+
+def _says(word: str, run_id: Any) -> ColumnElement[bool]:
+    # Among the few words of one run the index of all words would only mislead; what is put together has none.
+    return exists().where(ResultWord.run_id == run_id, *_begins(word, ResultWord.word.concat("")))
+
+
+def _begins(word: str, column: Any) -> list[ColumnElement[bool]]:
     return [column >= word, column <= word + LAST_LETTER]
 
 

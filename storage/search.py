@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, intersect
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.conditions import MetricRange, Rows, Wanted
+from voxelight.storage.conditions import Condition, MetricRange, Rows, Wanted
 from voxelight.storage.schema import Dataset, Job, Metric, Run, Subject
 
 GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
@@ -84,9 +84,11 @@ class _Places:
         self._name = json.dumps([order.by, order.descending, order.metric and [order.metric.name, order.metric.label]])
         self._start = self._parse(cursor) if cursor else None
 
-    def choose(self, wanted: Wanted, *also: ColumnElement[bool]) -> Rows:
+    def choose(self, wanted: Wanted, *also: ColumnElement[bool], met: Collection[Condition] = ()) -> Rows:
         """Return the places of the runs that are wanted and follow the page before."""
-        return self.query.where(*also, *wanted.hold(self.run_id), *self.after_cursor(), *self.last)
+        sorted_by = [each for each in wanted.conditions if each.metric is not None and each.metric == self.order.metric]
+        held = wanted.hold(self.run_id, [*met, *sorted_by])
+        return self.query.where(*also, *held, *self.after_cursor(), *self.last)
 
     def after_cursor(self) -> list[ColumnElement[bool]]:
         """Return what holds for the runs that follow the page before."""
@@ -130,7 +132,7 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
         owned.append((Run.scan_id, wanted.scans))
     elif wanted.subjects is not None:
         owned.append((Run.subject_id, wanted.subjects))
-    alone = len(owned) == 1 and len(wanted.sources) == (wanted.jobs is None)
+    alone = len(owned) == 1 and len(wanted.conditions) == (wanted.jobs is None)
     if places.order.by == "time" and alone:
         return _merge(session, wanted, places, owned[0], count)
     few = _find_few(session, wanted, places.order, count)
@@ -144,34 +146,40 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     return session.execute(query.order_by(*places.sort(places.columns)).limit(count)).all()
 
 
-def _find_few(session: Session, wanted: Wanted, order: Order, count: int) -> list[Rows]:
+def _find_few(session: Session, wanted: Wanted, order: Order, count: int) -> list[Condition]:
     """Return the conditions that few runs meet, if to gather these costs less than to walk."""
-    sources = list(wanted.sources)
-    if order.by != "time" and wanted.during:  # a walk in the order of time stays within the times by itself
-        sources.append(select(Run.id.label("id")).where(*wanted.during))
-    if not sources and wanted.jobs is None:
+    # A walk stays by itself within the times, or within the range, by which it is sorted.
+    asked = [each for each in wanted.conditions if each.metric is None or each.metric != order.metric]
+    if order.by != "time" and wanted.during:
+        asked.append(wanted.in_time)
+    if not asked and wanted.jobs is None:
         return []
     stored = max(1, session.scalar(select(func.sum(Job.done))) or 0)
-    m = len(sources) + (wanted.jobs is not None)
+    m = len(asked) + (wanted.jobs is not None)
     # Where m conditions each hold for c runs, c look-ups cost less than k (n / c)^m as long as c is below this.
     most = min(GATHERED, round((count * stored**m) ** (1 / (m + 1))))
-    sizes = [
-        session.scalar(select(func.count()).select_from(source.limit(most + 1).subquery())) or 0 for source in sources
-    ]
-    few = [source for source, size in zip(sources, sizes, strict=True) if size <= most]
+    sizes = [session.scalar(_count(each.found_by, most + 1)) or 0 for each in asked]
+    few = [each for each, size in zip(asked, sizes, strict=True) if size <= most]
     if wanted.jobs is not None:
         of_jobs = session.scalar(select(func.sum(Job.done)).where(Job.id.in_(wanted.jobs))) or 0
         if of_jobs < min(sizes, default=most + 1):
-            few = [select(Run.id.label("id")).where(Run.job_id.in_(wanted.jobs))]
+            few = [wanted.in_jobs]
         sizes.append(of_jobs)
     share = prod(min(1.0, max(size, 1) / stored) for size in sizes)
     return few if min(sizes) <= min(most, count / share) else []
 
 
-def _gather(session: Session, wanted: Wanted, places: _Places, sources: list[Rows], count: int) -> Sequence[Row[Any]]:
+def _count(rows: Rows, most: int) -> Select[int]:
+    return select(func.count()).select_from(rows.limit(most).subquery())
+
+
+def _gather(
+    session: Session, wanted: Wanted, places: _Places, conditions: list[Condition], count: int
+) -> Sequence[Row[Any]]:
     """Collect the runs of some conditions, then put them in order; neither step may be taken for a walk."""
-    few = (intersect(*sources) if len(sources) > 1 else sources[0]).cte("few").prefix_with("MATERIALIZED")
-    chosen = places.choose(wanted, Run.id.in_(select(few.c.id)))
+    rows = [each.found_by for each in conditions]
+    few = (intersect(*rows) if len(rows) > 1 else rows[0]).cte("few").prefix_with("MATERIALIZED")
+    chosen = places.choose(wanted, Run.id.in_(select(few.c.id)), met=conditions)
     ready = chosen.cte("ready").prefix_with("MATERIALIZED")
     return session.execute(select(*ready.c).order_by(*places.sort(ready.c)).limit(count)).all()
 
