@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from math import prod
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, intersect, literal, not_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, intersect, literal, not_, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from voxelight.models.errors import BadInput
@@ -23,6 +23,11 @@ from voxelight.storage.conditions import Condition, MetricRange, Rows, Wanted
 from voxelight.storage.schema import Dataset, Job, Metric, Run, Subject
 
 GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
+# What follows knows how many rows there are where PostgreSQL would guess: no join of it is worth a table read whole.
+_LOOK_UP = text(
+    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), "
+    "set_config('jit', 'off', true)"
+)
 Owner = InstrumentedAttribute[uuid.UUID]
 
 
@@ -46,6 +51,8 @@ def find_results(
         The cursor is none of this order.
     """
     places = _Places(wanted, order, cursor)
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOOK_UP)
     rows = _find(session, wanted, places, limit + 1)
     following = places.mark(rows[limit - 1]) if len(rows) > limit else None
     return [row[-1] for row in rows[:limit]], following
