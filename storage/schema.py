@@ -390,7 +390,7 @@ class Correction(_Row, Base):
 
 
 class Action(_Row, Base):
-    """What a person asked of a finished job besides: an evaluation, or where its decoder looks; a newer one replaces it.
+    """What a person asked of a finished job besides: an evaluation, or where its decoder looks; a newer replaces it.
 
     `params` are its options, `problem` says why it failed; its files are artifacts of the job.
     """

@@ -18,9 +18,7 @@ class ResultPaging(ResultQuery, Paging):
     """Which results, in which order: every condition that is set must hold."""
 
     search: str | None = Field(None, description="slug of a saved search; what is set beside it takes its place")
-    fields: str | None = Field(
-        None, max_length=400, description="fields of each, commas between; id always"
-    )
+    fields: str | None = Field(None, max_length=400, description="fields of each, commas between; id always")
 
 
 @router.get("", response_model=Page[ResultAnswer] | Page[SparseResult])

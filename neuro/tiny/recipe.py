@@ -159,8 +159,13 @@ class SubjectStage(_Options):
 
     def find_decoder(self, seed: int) -> TrainingRecipe:
         """Return the checked recipe of the decoder."""
-        told = {"name": "tiny-decoder", "title": "Decoder of a simulated subject", "summary": "Of the tiny profile."}
-        return TrainingRecipe(**told, seed=seed, **self.decoder)
+        return TrainingRecipe(
+            name="tiny-decoder",
+            title="Decoder of a simulated subject",
+            summary="Of the tiny profile.",
+            seed=seed,
+            **self.decoder,
+        )
 
 
 class TinyRecipe(_Options):

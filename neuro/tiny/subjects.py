@@ -125,7 +125,7 @@ def record_subject(training: Pictures, held_out: Pictures, recipe: TinyRecipe) -
     pixels = np.concatenate([training.pixels, held_out.pixels]).transpose(0, 2, 3, 1)
     seen, rows = np.unique(plan.pictures, return_inverse=True)
     ids = np.array([*training.keys, *held_out.keys])[seen]
-    pictures = StimuliSet(Stimuli(pixels[seen].astype(np.float32) / 255, ids))
+    pictures = StimuliSet(Stimuli(pixels[seen].astype(np.float32) / np.float32(255), ids))
     own = Trials(rows.astype(np.intp), plan.sessions, plan.runs, plan.repeats, plan.shared)
     subject = make_subject(stage.number, pictures, SubjectOptions(voxels=stage.voxels, seed=recipe.seed))
     raw = simulate(subject, pictures, own)

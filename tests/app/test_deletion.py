@@ -48,9 +48,7 @@ def two(services):
             OutputFile("overlay", f"{word}_overlay.png", "image/png", encode_png(picture)),
             OutputFile("sidecar", "same.json", "application/json", b'{"the": "same"}'),
         )
-        outcome = Outcome(
-            files, {"of": word}, label_names={1: f"{word} nucleus"}, volumes_ml={f"{word} nucleus": 1.5}
-        )
+        outcome = Outcome(files, {"of": word}, label_names={1: f"{word} nucleus"}, volumes_ml={f"{word} nucleus": 1.5})
         record_run(services.stores, run_id, outcome)
         services.vectors.embed_run(run_id)
         sheet = services.stores.cache / "sheets" / f"{run_id}-small.png"

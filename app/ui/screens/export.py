@@ -46,14 +46,16 @@ def ask_what(services: Services) -> dict[str, str | list[str]]:
     with left:
         dataset = st.selectbox("Data set", datasets, index=None, placeholder="Any", key="export-dataset")
     with middle:
-        job = st.selectbox("Job", list(jobs), index=None, placeholder="Any", format_func=jobs.get, key="export-job")
+        job = st.selectbox(
+            "Job", list(jobs), index=None, placeholder="Any", format_func=jobs.__getitem__, key="export-job"
+        )
     with right:
         search = st.selectbox(
             "Saved search",
             list(searches),
             index=None,
             placeholder="None",
-            format_func=searches.get,
+            format_func=searches.__getitem__,
             key="export-search",
         )
     chosen = {"dataset": dataset, "job": job, "search": search}
