@@ -129,9 +129,9 @@ def _look_at_weights(_: Settings) -> Iterator[Check]:
             yield Check(name=look, ok=True, found=f"sha256 {known.sha256[:12]}, as recorded")
 
 
-def _look_at_recipes(_: Settings) -> Iterator[Check]:
+def _look_at_recipes(settings: Settings) -> Iterator[Check]:
     for kind in PIPELINES:
-        names = [recipe.name for recipe in find_pipeline(kind).list_recipes()]
+        names = [recipe.name for recipe in find_pipeline(kind).list_recipes(settings.weights)]
         yield Check(
             name=f"recipes to {kind}",
             ok=bool(names),

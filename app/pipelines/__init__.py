@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -74,7 +75,7 @@ class Pipeline:
 
     Parameters
     ----------
-    list_recipes : the recipes that a job of this kind can name
+    list_recipes : the recipes that a job of this kind can name, given the folder of weights of the installation
     plan : checks a request against what is stored; raises what a person should read
     open : loads weights and inputs for a job, on a device
     step_size : items in one durable step, a multiple of what a pipeline may do at once
@@ -82,7 +83,7 @@ class Pipeline:
     takes : kinds of scans that it reads
     """
 
-    list_recipes: Callable[[], list[RecipeAnswer]]
+    list_recipes: Callable[[Path], list[RecipeAnswer]]
     plan: Callable[[Session, Stores, Dataset, JobRequest], Plan]
     open: Callable[[Stores, Job, str], OpenPipeline]
     step_size: int

@@ -46,7 +46,7 @@ class DecodeOptions(GenerationOptions):
         return GenerationOptions(**self.model_dump(include=set(GenerationOptions.model_fields)))
 
 
-def show_recipes() -> list[RecipeAnswer]:
+def show_recipes(_: Path) -> list[RecipeAnswer]:
     """Return the profiles that a person chooses from; whether their weights are here is said at submission."""
     return [
         RecipeAnswer(

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class ReconstructOptions(BaseModel):
     mask: uuid.UUID | None = None
 
 
-def show_recipes() -> list[RecipeAnswer]:
+def show_recipes(_: Path) -> list[RecipeAnswer]:
     """Return what a person chooses from."""
     return [
         RecipeAnswer(

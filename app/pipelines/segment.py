@@ -12,12 +12,11 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
 from voxelight.app.pipelines.choice import Choice, choose_scans
+from voxelight.app.pipelines.segmenters import KnownRecipe, find_known, list_known
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
-from voxelight.medseg.recipes import find_recipe, list_recipes
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, Conflict
 from voxelight.models.values import LabelMap, Provenance, Volume
-from voxelight.models.weights import WEIGHTS
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import write_label_map
@@ -38,19 +37,19 @@ class SegmentOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def show_recipes() -> list[RecipeAnswer]:
-    """Return what a person chooses from."""
+def show_recipes(weights: Path) -> list[RecipeAnswer]:
+    """Return what a person chooses from: what ships, then what was trained or imported here."""
     return [
         RecipeAnswer(
-            name=recipe.name,
+            name=known.recipe.name,
             kind="segment",
-            title=recipe.title,
-            summary=recipe.summary,
-            model=recipe.weights,
-            weights_sha256=WEIGHTS[recipe.weights].sha256,
-            licence=WEIGHTS[recipe.weights].licence,
+            title=known.recipe.title,
+            summary=known.recipe.summary,
+            model=known.model,
+            weights_sha256=known.sha256,
+            licence=known.licence,
         )
-        for recipe in list_recipes()
+        for known in list_known(weights)
     ]
 
 
@@ -66,22 +65,21 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     Refused
         A scan that was named is held.
     """
-    recipe = find_recipe(request.recipe)
+    known = find_known(stores.weights, request.recipe)
     check_options(SegmentOptions, request.options)
     choice = _choose(session, dataset, request)
-    weights = WEIGHTS[recipe.weights]
     return Plan(
         items=tuple(
             Item(key=_name_item(scan), scan_id=scan.id, subject_id=scan.imaging_session.subject_id)
             for scan in choice.scans
         ),
         model=ModelFacts(
-            name=recipe.weights,
-            version=weights.sha256[:12],
+            name=known.model,
+            version=known.sha256[:12],
             task="segmentation",
-            config={"network": recipe.network, **recipe.config},
-            weights_sha256=weights.sha256,
-            licence=weights.licence,
+            config={"network": known.recipe.network, **known.recipe.config},
+            weights_sha256=known.sha256,
+            licence=known.licence,
         ),
         notes=choice.notes,
     )
@@ -117,10 +115,12 @@ class OpenSegmentation:
 
     def __init__(self, stores: Stores, job: Job, device: str) -> None:
         self._stores = stores
-        self._recipe = find_recipe(job.recipe)
+        known = find_known(stores.weights, job.recipe)
+        _refuse_others(job, known)
+        self._recipe, self._sha256 = known.recipe, known.sha256
         self._device = find_device(device)
         self._seed = job.seed
-        self._segmenter = _load(self._recipe.name, self._device)
+        self._segmenter = _load(stores.weights, job.recipe, known.sha256, self._device)
 
     def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
         """Segment one scan after the other."""
@@ -160,7 +160,7 @@ class OpenSegmentation:
     def _describe(self, run: Run) -> dict[str, Any]:
         provenance = Provenance(
             recipe=self._recipe.name,
-            weights_sha256=WEIGHTS[self._recipe.weights].sha256,
+            weights_sha256=self._sha256,
             revision=find_revision(),
             seed=self._seed,
             device=self._device,
@@ -176,11 +176,21 @@ def _score(volume: Volume, label_map: LabelMap) -> tuple[Score, ...]:
     return (*volumes, *(Score(each.name, each.value, label=each.label) for each in measure_quality(volume, label_map)))
 
 
-@lru_cache(maxsize=2)
-def _load(recipe: str, device: str) -> "Segmenter":
-    from voxelight.medseg.segment import load_segmenter
+def _refuse_others(job: Job, known: KnownRecipe) -> None:
+    """Refuse weights that are not those that the job was asked for with."""
+    if known.sha256 != job.model.weights_sha256:
+        raise Conflict(f"weights {known.sha256[:12]} of {job.recipe}", f"{job.model.weights_sha256[:12]}, as when the "
+                       "job was submitted", "The model was replaced meanwhile: submit the job again.")  # fmt: skip
 
-    return load_segmenter(find_recipe(recipe), device)
+
+@lru_cache(maxsize=2)
+def _load(weights: Path, recipe: str, sha256: str, device: str) -> "Segmenter":
+    """Read a segmenter once; the hash is part of the key, since a model may be replaced."""
+    from voxelight.medseg.segment import build_segmenter
+
+    known = find_known(weights, recipe)
+    [state] = known.load()
+    return build_segmenter(known.recipe, state, device)
 
 
 def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes:

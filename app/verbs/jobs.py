@@ -37,7 +37,7 @@ class Jobs:
 
     def list_recipes(self) -> list[RecipeAnswer]:
         """Return every recipe that a job can name."""
-        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes()]
+        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes(self._stores.weights)]
 
     def submit(self, request: JobRequest, idempotency_key: str | None = None) -> JobAnswer:
         """Check a request, then write its job and runs and enqueue it, all in one transaction.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import get_args
 
 from sqlalchemy import select
@@ -19,6 +20,7 @@ from voxelight.neuro.profiles import GenerationOptions, find_profile
 from voxelight.storage.queries import find_dataset
 from voxelight.storage.schema import ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores
+from voxelight.storage.trained import TrainedModels
 
 _DECODED = "What is decoded is an estimate of the model; data without consent and purpose are not decoded."
 
@@ -31,7 +33,7 @@ class Recipes:
 
     def list(self) -> Sequence[RecipeAnswer]:
         """Return every recipe, without its card."""
-        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes()]
+        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes(self._stores.weights)]
 
     def show(self, name: str) -> RecipeCardAnswer:
         """Return one recipe with the card of its model, what an item takes, and what to mind.
@@ -47,7 +49,7 @@ class Recipes:
             costs = _find_costs(session, name)
         return RecipeCardAnswer(
             **recipe.model_dump(),
-            card=read_card(recipe.model),
+            card=read_card(self._stores.weights, recipe.model),
             costs=costs,
             warnings=list(self._find_warnings(recipe)),
             options=pipeline.options.model_json_schema(),
@@ -99,10 +101,17 @@ class Recipes:
         return []
 
 
-def read_card(model: str) -> str:
-    """Return the card of a model's weights in Markdown; empty where none ships."""
+def read_card(weights: Path, model: str) -> str:
+    """Return the card of a model's weights in Markdown; empty where there is none.
+
+    Parameters
+    ----------
+    weights : folder of those that were trained, imported or fetched
+    model : its name
+    """
     if model not in WEIGHTS:
-        return ""
+        trained = TrainedModels(weights)
+        return trained.find(model).card if trained.has(model) else ""
     card = files("voxelight.models.shipped") / WEIGHTS[model].card
     return card.read_text("utf-8") if card.is_file() else ""
 

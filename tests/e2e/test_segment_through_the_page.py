@@ -42,7 +42,7 @@ def over_http(server, mri):
 
 
 def through_the_page(visit, mri):
-    title = next(recipe.title for recipe in find_pipeline("segment").list_recipes() if recipe.name == RECIPE)
+    title = next(recipe.title for recipe in find_pipeline("segment").list_recipes(mri.parent) if recipe.name == RECIPE)
     visit.create_dataset("by-page")
     visit.upload(mri)
     expect(visit.page.get_by_text("1 stored, 0 refused")).to_be_visible()
