@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-_VOXELS = (0, 2, 3, 4)
 
 
 def foreground_dice(logits: Tensor, reference: Tensor, smooth: float = 1e-5) -> Tensor:
@@ -19,12 +18,18 @@ def foreground_dice(logits: Tensor, reference: Tensor, smooth: float = 1e-5) -> 
 
     Parameters
     ----------
-    logits : tensor (b, label, i, j, k)
-    reference : tensor (b, label, i, j, k), share of each label in [0, 1]
+    logits : tensor (b, label, i, j) or (b, label, i, j, k)
+    reference : tensor of the same shape, share of each label in [0, 1]
     """
     p, g = logits.float().softmax(dim=1)[:, 1:], reference[:, 1:].float()
-    overlap = (p * g).sum(_VOXELS)
-    return 1 - ((2 * overlap + smooth) / (p.sum(_VOXELS) + g.sum(_VOXELS) + smooth)).mean()
+    voxels = _voxels(p)
+    overlap = (p * g).sum(voxels)
+    return 1 - ((2 * overlap + smooth) / (p.sum(voxels) + g.sum(voxels) + smooth)).mean()
+
+
+def _voxels(x: Tensor) -> tuple[int, ...]:
+    """Return every axis but that of the labels."""
+    return (0, *range(2, x.ndim))
 
 
 def foreground_dice_and_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
@@ -47,7 +52,8 @@ def released_dice_of(probabilities: Tensor, reference: Tensor) -> Tensor:
     background and foreground Dice together exceed K - 1.
     """
     p, g = probabilities, reference.float()
-    dice = (2 * (p * g).sum(_VOXELS) + 1) / (p.square().sum(_VOXELS) + g.square().sum(_VOXELS) + 1)
+    voxels = _voxels(p)
+    dice = (2 * (p * g).sum(voxels) + 1) / (p.square().sum(voxels) + g.square().sum(voxels) + 1)
     return torch.clamp(1 - dice.sum() / (p.shape[1] - 1), 0, 1 - 1e-10)
 
 
@@ -58,16 +64,24 @@ def deep_supervision(loss: Loss, levels: Sequence[Tensor], reference: Tensor, de
 
     Parameters
     ----------
-    levels : tensors (b, label, i / 2^n, j / 2^n, k / 2^n), finest first
-    reference : tensor (b, label, i, j, k), share of each label
+    levels : tensors (b, label, i / s, j / s[, k / s]), finest first, each side rounded up
+    reference : tensor (b, label, i, j[, k]), share of each label
     decay : weight of a level relative to the next finer one; 1 is Bouget et al. 2021, 0.5 is nnU-Net
     """
     total, weight, weights = levels[0].new_zeros((), dtype=torch.float32), 1.0, 0.0
     for logits in levels:
+        reference = _reduce(reference, logits.shape[2:])
         total = total + weight * loss(logits, reference)
         weights, weight = weights + weight, weight * decay
-        reference = F.avg_pool3d(reference, 2, ceil_mode=True, count_include_pad=False)
     return total / weights
+
+
+def _reduce(reference: Tensor, shape: Sequence[int]) -> Tensor:
+    kernel = [-(-side // kept) for side, kept in zip(reference.shape[2:], shape, strict=True)]
+    if max(kernel) == 1:
+        return reference
+    pool = F.avg_pool3d if len(kernel) == 3 else F.avg_pool2d
+    return pool(reference, kernel, ceil_mode=True, count_include_pad=False)
 
 
 LOSSES: dict[str, Loss] = {
