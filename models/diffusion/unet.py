@@ -134,7 +134,9 @@ def size_vector(*sizes: float) -> Tensor:
     (1, 256 * number of sizes) float32
     """
     half = SIZE_CHANNELS // 2
-    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32) / half
+    # The last bit of exp differs between processors, and a size of 1024 makes 6e-5 of it: round it right on all.
+    frequencies = exponents.double().exp().float()
     angles = torch.tensor(sizes, dtype=torch.float32)[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1).reshape(1, -1)
 
