@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from checks.compare import Figure, Tolerance, compare
@@ -31,6 +31,7 @@ class Case:
     outputs : tensors of the file that the case must compute
     compute : returns them, and pairs of other things that must agree
     tolerance : part of the tolerances of the file, where it states several
+    rounding : absolute tolerance beside that of the file, of its `Kind`
     later : the system that is not built yet, so that nothing can be compared
     problem : why the case cannot be run
     """
@@ -40,6 +41,7 @@ class Case:
     outputs: tuple[str, ...] = ()
     compute: Callable[[], Found] | None = None
     tolerance: str | None = None
+    rounding: float = 0.0
     later: str = ""
     problem: str = ""
 
@@ -56,7 +58,8 @@ class Case:
         missing = sorted(set(self.outputs) - set(found))
         if missing:
             raise BrokenFixture(f"nothing was compared with {missing}")
-        tolerance = Tolerance.read(self.fixture.fact("tolerance"), self.tolerance)
+        stated = Tolerance.read(self.fixture.fact("tolerance"), self.tolerance)
+        tolerance = replace(stated, absolute=stated.absolute + self.rounding)
         return [
             compare((self.fixture.name, name), *self._pair(name, value), tolerance) for name, value in found.items()
         ]
@@ -96,6 +99,7 @@ class Kind:
     known : entries of the configuration that are read, or that change no number
     fixed : entries that must have one value, since nothing else was published
     tolerance : pattern of an output's name -> part of the tolerances, where the file states several
+    rounding : by how much outputs of the published code itself differ between processors
     """
 
     outputs: Mapping[str, Compute]
@@ -103,6 +107,7 @@ class Kind:
     known: frozenset[str] = frozenset()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     tolerance: Mapping[str, str] = field(default_factory=dict)
+    rounding: float = 0.0
 
     def plan(self, fixture: Fixture) -> list[Case]:
         """Return a case for each group of outputs; `out.a.b` and `out.a.c` are of one group, `a`."""
@@ -127,7 +132,7 @@ class Kind:
             return {name: check(fixture, match) for name, (match, check) in pairs.items()}
 
         parts = {part for pattern, part in self.tolerance.items() for name in names if re.fullmatch(pattern, name)}
-        return Case(fixture, group, tuple(names), compute, *parts)
+        return Case(fixture, group, tuple(names), compute, *parts, rounding=self.rounding)
 
     def _also(self, fixture: Fixture, name: str) -> Callable[[], Found]:
         def compute() -> Found:
