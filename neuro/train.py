@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from voxelight.models.decoders.mindeye2 import MindEye2
+from voxelight.models.training import processes
+from voxelight.models.training.loop import Hooks, LoopOptions, Values, run
+from voxelight.models.training.seeds import seed_dropout, seeded
 from voxelight.neuro.curves import count_mixing_epochs, soft_clip_temperatures
-from voxelight.neuro.training import processes
 from voxelight.neuro.training.batches import Ahead
-from voxelight.neuro.training.loop import Hooks, LoopOptions, Values, run
 from voxelight.neuro.training.objective import (
     Contrasts,
     Outputs,
@@ -30,7 +31,6 @@ from voxelight.neuro.training.plain import DTYPES
 from voxelight.neuro.training.recipe import TrainingRecipe
 from voxelight.neuro.training.ridge import find_weights
 from voxelight.neuro.training.samples import Dealer, Dealt, TrainingData
-from voxelight.neuro.training.seeds import seed_dropout, seeded
 
 
 @dataclass(frozen=True)

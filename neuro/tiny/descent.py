@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from voxelight.models.training.loop import Hooks, LoopOptions, run
 from voxelight.neuro.tiny.recipe import Descent
-from voxelight.neuro.training.loop import Hooks, LoopOptions, run
 
 State = dict[str, Tensor]
 Loss = Callable[[Tensor, Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -120,7 +120,7 @@ class Walk:
         return {"seed": self._seed, "descent": self._options.model_dump(), **self._made_by}
 
     def step(self, number: int) -> dict[str, Tensor]:
-        """Take a gradient step; see `voxelight.neuro.training.loop.Trainee`."""
+        """Take a gradient step; see `voxelight.models.training.loop.Trainee`."""
         if self._rows is None or number != self._next:
             self._rows = deal_rows(self._count, self._options.batch, self._seed, number, self._device)
         self._next = number + 1

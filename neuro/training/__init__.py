@@ -1,1 +1,1 @@
-"""Training: what a recipe holds, what a step sees, what it computes, and the loop that any training shares."""
+"""Training of decoders: what a recipe holds, what a step sees and what it computes."""

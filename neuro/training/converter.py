@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from voxelight.models.captioning.converter import TokenConverter
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.errors import BadInput
-from voxelight.neuro.training import processes
-from voxelight.neuro.training.loop import Hooks, LoopOptions, run
+from voxelight.models.training import processes
+from voxelight.models.training.loop import Hooks, LoopOptions, run
+from voxelight.models.training.seeds import seeded
 from voxelight.neuro.training.plain import Descent, PlainTrainee
-from voxelight.neuro.training.seeds import seeded
 from voxelight.neuro.training.targets import Targets, hash_keys
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voxelight.models.decoders.mindeye2 import MindEye2
+from voxelight.models.training import processes
 from voxelight.neuro.losses import Mixing, bimixco_nce, soft_clip, soft_contrast, top1
-from voxelight.neuro.training import processes
 from voxelight.neuro.training.recipe import Defects, Losses
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Po
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from voxelight.neuro.training import processes
-from voxelight.neuro.training.loop import Values
-from voxelight.neuro.training.seeds import seed_dropout
+from voxelight.models.training import processes
+from voxelight.models.training.loop import Values
+from voxelight.models.training.seeds import seed_dropout
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 

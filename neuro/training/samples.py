@@ -15,12 +15,12 @@ from voxelight.models.decoders.mindeye2 import MindEye2Config
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.diffusion.prior import PriorConfig
 from voxelight.models.errors import BadInput
+from voxelight.models.training import processes
+from voxelight.models.training.seeds import draw_normal
 from voxelight.neuro.losses import Mixing, draw_mixing, mixco
-from voxelight.neuro.training import processes
 from voxelight.neuro.training.batches import Rows, TrainingSubject, plan_epoch
 from voxelight.neuro.training.objective import Draws, Samples, join_mixings
 from voxelight.neuro.training.recipe import TrainingRecipe
-from voxelight.neuro.training.seeds import draw_normal
 from voxelight.neuro.training.targets import Targets
 
 

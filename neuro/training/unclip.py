@@ -16,11 +16,11 @@ from voxelight.models.diffusion.samplers import OFFSET_NOISE
 from voxelight.models.diffusion.schedules import SDXL_STEPS, all_sigmas
 from voxelight.models.diffusion.unet import scale_to_input, size_vector
 from voxelight.models.errors import BadInput
+from voxelight.models.training import processes
+from voxelight.models.training.loop import Hooks, LoopOptions, run
+from voxelight.models.training.seeds import draw_normal, seeded
 from voxelight.models.weights import load_into
-from voxelight.neuro.training import processes
-from voxelight.neuro.training.loop import Hooks, LoopOptions, run
 from voxelight.neuro.training.plain import Descent, PlainTrainee
-from voxelight.neuro.training.seeds import draw_normal, seeded
 from voxelight.neuro.training.targets import Targets, hash_keys
 
 _VECTOR = "class_embedding.linear_1.weight"

@@ -26,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from voxelight.models.clip.image_encoder import ImageEncoderConfig
 from voxelight.models.decoders.mindeye2 import MindEye2Config
 from voxelight.models.diffusion.autoencoder import AutoencoderConfig
+from voxelight.models.training.seeds import seeded
 from voxelight.neuro.train import DecoderTrainee
 from voxelight.neuro.training.batches import TrainingSubject
 from voxelight.neuro.training.recipe import find_training_recipe
 from voxelight.neuro.training.samples import Dealer, TrainingData
-from voxelight.neuro.training.seeds import seeded
 from voxelight.neuro.training.targets import CachedTargets, ComputedTargets
 from voxelight.storage.targets import TargetStore
 

@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from voxelight.models.diffusion.presets import PRESETS
+from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.neuro import stages
 from voxelight.neuro.memory import TOKEN_BATCH, MemoryPlan
 from voxelight.neuro.networks import Networks
@@ -44,7 +45,6 @@ from voxelight.neuro.tiny.subjects import (
 )
 from voxelight.neuro.tiny.teacher import build_teacher, fit_teacher, score_classes
 from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures, encode_views, fit_unclip
-from voxelight.neuro.training.loop import Hooks, LoopOptions
 from voxelight.neuro.training.start import build_decoder
 from voxelight.storage.checkpoints import CheckpointFolder
 

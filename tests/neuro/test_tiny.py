@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 from voxelight.models.diffusion.presets import PRESETS
 from voxelight.models.diffusion.unet import EpsDenoiser, size_vector
 from voxelight.models.errors import BadInput, Conflict
+from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.neuro.tiny.augment import augment, mix_pairs
 from voxelight.neuro.tiny.autoencoder import build_autoencoder, encode_latents, fit_autoencoder, score_autoencoder, ssim
 from voxelight.neuro.tiny.captions import build_speaker, fit_captions, score_captions
@@ -24,7 +25,6 @@ from voxelight.neuro.tiny.recipe import PART_NETWORKS, Augmentation, Descent, Ti
 from voxelight.neuro.tiny.teacher import build_teacher, fit_teacher, score_classes
 from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures, encode_views, fit_unclip
 from voxelight.neuro.tiny.words import build_vocabulary, caption_class, spell_numbers
-from voxelight.neuro.training.loop import Hooks, LoopOptions
 from voxelight.storage.checkpoints import CheckpointFolder
 
 NAMES = ("red disc", "potter's wheel", "pop-bottle", "blue square")

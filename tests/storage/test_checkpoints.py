@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from voxelight.models.errors import BadInput
-from voxelight.neuro.training.state import NamedCheckpoints, pack, unpack
+from voxelight.models.training.state import NamedCheckpoints, pack, unpack
 from voxelight.storage.checkpoints import CheckpointFolder
 
 

@@ -6,10 +6,10 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from voxelight.models.errors import BadInput, Unavailable
+from voxelight.models.training.loop import Hooks
 from voxelight.neuro.train import fit_decoder
 from voxelight.neuro.training import targets
 from voxelight.neuro.training.augment import augment_pictures, augmented
-from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.samples import TrainingData
 from voxelight.neuro.training.targets import (
     CachedTargets,

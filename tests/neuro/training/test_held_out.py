@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from voxelight.models.diffusion.noise import SeededNoise
+from voxelight.models.training.loop import Hooks
 from voxelight.neuro.losses import cosine_similarity, top1
 from voxelight.neuro.train import fit_decoder
 from voxelight.neuro.training.batches import TrainingSubject
-from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.recipe import Losses
 from voxelight.neuro.training.samples import TrainingData
 from voxelight.neuro.training.start import build_decoder

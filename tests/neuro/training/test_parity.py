@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from voxelight.models.diffusion.noise import stage_generator
+from voxelight.models.training.loop import Hooks
 from voxelight.neuro.train import fit_decoder
-from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.recipe import Defects, Losses
 from voxelight.neuro.training.samples import Dealer
 
@@ -44,7 +44,7 @@ def train_three_steps(network, data, recipe):
 
 
 def one_look():
-    from voxelight.neuro.training.loop import LoopOptions
+    from voxelight.models.training.loop import LoopOptions
 
     return LoopOptions(log_steps=1)
 

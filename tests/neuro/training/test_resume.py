@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from voxelight.models.errors import BadInput, Conflict
+from voxelight.models.training.loop import Diverged, Hooks, LoopOptions
 from voxelight.neuro.train import fit_decoder
-from voxelight.neuro.training.loop import Diverged, Hooks, LoopOptions
 from voxelight.neuro.training.recipe import Losses
 from voxelight.storage.checkpoints import CheckpointFolder
 from voxelight.storage.training_log import TrainingLog
@@ -173,7 +173,7 @@ def test_two_processes_train_as_one_does_each_its_part_in_two(worker, tmp_path):
 
 
 def test_a_batch_that_can_not_be_shared_out_is_refused(monkeypatch):
-    from voxelight.neuro.training import processes
+    from voxelight.models.training import processes
 
     monkeypatch.setattr(processes, "count", lambda: 4)
     with pytest.raises(BadInput, match="4 processes"):

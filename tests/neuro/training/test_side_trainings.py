@@ -9,8 +9,8 @@ from voxelight.models.captioning.converter import ConverterConfig
 from voxelight.models.diffusion.schedules import all_sigmas
 from voxelight.models.diffusion.unet import EpsDenoiser, UNetConfig, size_vector
 from voxelight.models.errors import BadInput, Conflict
+from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.neuro.training.converter import ConverterDescent, fit_converter
-from voxelight.neuro.training.loop import Hooks, LoopOptions
 from voxelight.neuro.training.plain import Descent
 from voxelight.neuro.training.targets import CachedTargets
 from voxelight.neuro.training.unclip import UnclipData, UnclipDescent, _Task, fit_unclip, one_bucket, start_unclip

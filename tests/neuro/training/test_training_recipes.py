@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from voxelight.models.decoders.mindeye2 import MindEye2Config
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.models.training.loop import Hooks
 from voxelight.neuro.curves import count_mixing_epochs
 from voxelight.neuro.train import fit_decoder
-from voxelight.neuro.training.loop import Hooks
 from voxelight.neuro.training.optimiser import build_groups, build_optimiser, choose_trained
 from voxelight.neuro.training.recipe import (
     Defects,

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conftest
 import torch
 
+from voxelight.models.training import processes
+from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.neuro.train import fit_decoder
-from voxelight.neuro.training import processes
-from voxelight.neuro.training.loop import Hooks, LoopOptions
 from voxelight.neuro.training.samples import TrainingData
 from voxelight.neuro.training.start import build_decoder
 from voxelight.storage.checkpoints import CheckpointFolder

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from voxelight.models.errors import BadInput, Conflict
-from voxelight.neuro.training import processes
-from voxelight.neuro.training.state import Checkpoints, pack, unpack
+from voxelight.models.training import processes
+from voxelight.models.training.state import Checkpoints, pack, unpack
 
 Values = Mapping[str, Tensor | float]
 

@@ -58,7 +58,7 @@ def agree(wish: bool) -> bool:
 
 
 def share(batch: int) -> int:
-    """Return each process's samples of a subject.
+    """Return each process's samples of a batch.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def share(batch: int) -> int:
     each, rest = divmod(batch, count())
     if rest:
         raise BadInput(
-            f"a batch of {batch} samples of a subject for {count()} processes",
+            f"a batch of {batch} samples for {count()} processes",
             "a multiple of them",
             "Change `batch` in the recipe, or the number of processes.",
         )
