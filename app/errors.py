@@ -1,6 +1,6 @@
 """The one table from an error to an answer: its HTTP status and its exit code."""
 
-from voxelight.models.errors import BadInput, Conflict, NotFound, Refused, Unavailable, VoxelightError
+from voxelight.models.errors import BadInput, Conflict, NotFound, NotInstalled, Refused, Unavailable, VoxelightError
 from voxelight.storage.uploads import Gone, Locked, TooLarge, WrongChecksum
 
 ANSWERS: dict[type[VoxelightError], tuple[int, int]] = {
@@ -9,6 +9,7 @@ ANSWERS: dict[type[VoxelightError], tuple[int, int]] = {
     Conflict: (409, 4),
     Refused: (403, 5),
     Unavailable: (503, 6),
+    NotInstalled: (422, 6),  # asked again later, it would be refused again: no fault of the server, and no outage
     Gone: (410, 3),
     TooLarge: (413, 2),
     Locked: (423, 4),

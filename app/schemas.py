@@ -39,7 +39,27 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DatasetRequest(Wire):
+class Sent(Wire):
+    """What somebody sends: no text of it holds a NUL character, which PostgreSQL can't store."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_nul(cls, given: Any) -> Any:
+        if has_nul(given):
+            raise ValueError("text without NUL characters")
+        return given
+
+
+def has_nul(given: Any) -> bool:
+    """Whether some text within lists and dictionaries, names included, holds a NUL character."""
+    if isinstance(given, dict):
+        return any(has_nul(each) for pair in given.items() for each in pair)
+    if isinstance(given, list | tuple):
+        return any(map(has_nul, given))
+    return isinstance(given, str) and "\0" in given
+
+
+class DatasetRequest(Sent):
     """A new data set."""
 
     name: Label
@@ -53,7 +73,7 @@ class DatasetRequest(Wire):
     )
 
 
-class DatasetChange(Wire):
+class DatasetChange(Sent):
     """What may be changed on a data set afterwards."""
 
     consent: Consent | None = None
@@ -79,7 +99,7 @@ class DatasetAnswer(Wire):
     version: int
 
 
-class ScanRequest(Wire):
+class ScanRequest(Sent):
     """Where an upload belongs."""
 
     name: str
@@ -108,7 +128,7 @@ class ScanAnswer(Wire):
     created_at: datetime
 
 
-class ScanQuery(Wire):
+class ScanQuery(Sent):
     """Which scans of a data set: every condition that is set must hold."""
 
     subject: str | None = Field(None, max_length=120)
@@ -117,7 +137,7 @@ class ScanQuery(Wire):
     name: str | None = Field(None, max_length=255, description="pattern of the file name: * any letters, ? one letter")
 
 
-class JobRequest(Wire):
+class JobRequest(Sent):
     """One recipe over many items: the scans that are named, or those that a query finds now, or all that fit."""
 
     kind: JobKind
@@ -235,7 +255,7 @@ class RunAnswer(Wire):
     seconds_left: float | None = Field(description="of work until it is done, those before it included; null: unknown")
 
 
-class ResultQuery(Wire):
+class ResultQuery(Sent):
     """Which results, in which order: every condition that is set must hold."""
 
     dataset: str | None = None

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from voxelight.app.schemas import Label, Wire
+from voxelight.app.schemas import Label, Sent, Wire
 
 What = Literal["dataset", "subject", "scan", "job", "result"]
 
 
-class DeletionTarget(Wire):
+class DeletionTarget(Sent):
     """What is to go: a data set by name, a subject by data set and label, anything else by id."""
 
     what: What
@@ -27,7 +27,7 @@ class DeletionTarget(Wire):
         return self
 
 
-class DeletionRequest(Wire):
+class DeletionRequest(Sent):
     """Who deletes, why, and the name typed once more."""
 
     confirm: str = Field("", max_length=600, description="name of the data set, label of the subject, else the id")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from voxelight.app.schemas import ArtifactAnswer, Wire
+from voxelight.app.schemas import ArtifactAnswer, Sent, Wire
 
 ActionKind = Literal["evaluate", "relevance"]
 ExportFormat = Literal["bids", "nifti", "dicom-seg", "pictures", "tables", "report"]
@@ -14,7 +14,7 @@ ExportName = Literal["archive.zip", "report.html", "report.pdf", "metrics.csv", 
 Space = Literal["native", "MNI152"]
 
 
-class EvaluationRequest(Wire):
+class EvaluationRequest(Sent):
     """What is stated and chosen for the evaluation of a job that decoded."""
 
     betas: str | None = Field(None, max_length=200, description="version of the betas, where they were measured")
@@ -27,7 +27,7 @@ class EvaluationRequest(Wire):
     ceiling: bool = Field(False, description="generate from the tokens of the pictures too: as long as the job took")
 
 
-class RelevanceRequest(Wire):
+class RelevanceRequest(Sent):
     """What is stated for the maps of where a decoder looks."""
 
     space: Space | None = Field(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from voxelight.app.schemas import Label, Priority, QueueName, RecipeAnswer, ScanQuery, Wire
+from voxelight.app.schemas import Label, Priority, QueueName, RecipeAnswer, ScanQuery, Sent, Wire
 
 
 class ScanChoice(Wire):
@@ -20,7 +20,7 @@ class ScanChoice(Wire):
     held: str
 
 
-class JobClone(Wire):
+class JobClone(Sent):
     """What differs in a copy of a job; what is left out stays as it was."""
 
     recipe: str | None = None
@@ -33,13 +33,13 @@ class JobClone(Wire):
     options: dict[str, Any] | None = Field(None, description="all of them, in place of those of the job")
 
 
-class JobChange(Wire):
+class JobChange(Sent):
     """What may be changed on a job that waits."""
 
     priority: Priority = Field(description="-2 lowest, 0 normal, 2 highest")
 
 
-class RetryRequest(Wire):
+class RetryRequest(Sent):
     """Which items to run again."""
 
     runs: list[uuid.UUID] = Field(

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, StringConstraints
 
-from voxelight.app.schemas import Wire
+from voxelight.app.schemas import Sent, Wire
 
 Author = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
 
-class Decision(Wire):
+class Decision(Sent):
     """Who decides, and why."""
 
     author: Author

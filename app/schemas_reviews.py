@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from voxelight.app.schemas import JobKind, MetricAnswer, Wire
+from voxelight.app.schemas import JobKind, MetricAnswer, Sent, Wire
 
 Verdict = Literal["accept", "reject", "unsure"]
 VerdictFilter = Literal["accept", "reject", "unsure", "none"]
@@ -16,7 +16,7 @@ Reviewer = Annotated[
 ]
 
 
-class ReviewRequest(Wire):
+class ReviewRequest(Sent):
     """What a reviewer thinks of a result."""
 
     verdict: Verdict
@@ -207,7 +207,7 @@ class SeriesAnswer(Wire):
     labels: list[str]
 
 
-class FollowupQuery(Wire):
+class FollowupQuery(Sent):
     """What to follow, and what is known about measuring it twice."""
 
     recipe: str | None = Field(None, description="empty: the one with the newest result")

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, create_model
 
-from voxelight.app.schemas import JobKind, Label, ResultAnswer, ResultQuery, Wire
+from voxelight.app.schemas import JobKind, Label, ResultAnswer, ResultQuery, Sent, Wire
 
 # Everything that a result has, and nothing that must be there.
 _OPTIONAL: Any = {name: (cast(Any, field.annotation) | None, None) for name, field in ResultAnswer.model_fields.items()}
@@ -15,7 +15,7 @@ SparseResult = create_model(
 )
 
 
-class SearchRequest(Wire):
+class SearchRequest(Sent):
     """A search under a name that can be shared."""
 
     title: str = Field(min_length=1, max_length=200)
@@ -23,7 +23,7 @@ class SearchRequest(Wire):
     query: ResultQuery
 
 
-class SearchChange(Wire):
+class SearchChange(Sent):
     """What may be changed on a saved search."""
 
     title: str | None = Field(None, min_length=1, max_length=200)

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from voxelight.app.schemas import Label, Problem, ScanAnswer, Wire
+from voxelight.app.schemas import Label, Problem, ScanAnswer, Sent, Wire
 
 UploadStatus = Literal["open", "waiting", "checking", "done", "refused"]
 MAX_NAMES = 10_000
 
 
-class Place(Wire):
+class Place(Sent):
     """Where files belong."""
 
     dataset: Label
@@ -78,7 +78,7 @@ class DropAnswer(Wire):
     problems: list[RefusedPart]
 
 
-class AssignRequest(Wire):
+class AssignRequest(Sent):
     """Names of files, and the pattern that says where they belong."""
 
     names: list[str] = Field(max_length=MAX_NAMES)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from voxelight.app.schemas import Label, Wire
+from voxelight.app.schemas import Label, Sent, Wire
 
 Method = Literal["exact", "graph"]
 SpaceKind = Literal["picture", "text", "case"]
@@ -25,7 +25,7 @@ class SpaceAnswer(Wire):
     created_at: datetime
 
 
-class NearConditions(Wire):
+class NearConditions(Sent):
     """How many, in which space, and among what."""
 
     space: str | None = Field(None, max_length=200, description="left out: the one that fits the question")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from voxelight.app.schemas import JobKind, Wire
+from voxelight.app.schemas import JobKind, Sent, Wire
 
 Plane = Literal["sagittal", "coronal", "axial"]
 Author = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
@@ -81,7 +81,7 @@ class ViewAnswer(Wire):
     notice: str
 
 
-class CorrectionRequest(Wire):
+class CorrectionRequest(Sent):
     """Who corrected a label map, which one and why."""
 
     author: Author
@@ -89,7 +89,7 @@ class CorrectionRequest(Wire):
     base: uuid.UUID | None = Field(None, description="artifact that was corrected; empty: the model's own label map")
 
 
-class InterpolationRequest(Wire):
+class InterpolationRequest(Sent):
     """What to fill in between drawn slices."""
 
     label: int = Field(ge=1, lt=2**16, description="its number")

@@ -42,3 +42,7 @@ class Refused(VoxelightError):
 
 class Unavailable(VoxelightError):
     """Something outside this process is missing: a network, a device, a file of weights."""
+
+
+class NotInstalled(Unavailable):
+    """What was asked for needs something that this installation was never given: a graph, weights, a package."""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
+from voxelight.models.errors import BadInput, Conflict, NotFound, NotInstalled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ def read_feature_weights(name: str, folder: Path | None = None) -> Content:
     ------
     NotFound
         No file has this name.
-    Unavailable
+    NotInstalled
         The file is not here.
     Conflict
         The file is another one than was published.
@@ -103,7 +103,7 @@ def read_feature_weights(name: str, folder: Path | None = None) -> Content:
     row = FEATURE_WEIGHTS[name]
     data = _read_packaged(row) or _read_fetched(row, folder)
     if data is None:
-        raise Unavailable(f"no {row.file}", f"the weights {name} ({row.licence})", _remedy(row, folder))
+        raise NotInstalled(f"no {row.file}", f"the weights {name} ({row.licence})", _remedy(row, folder))
     sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(row.sha256):
         raise Conflict(f"{row.file} with sha256 {sha256}", f"sha256 {row.sha256}", f"Remove it. {_remedy(row, folder)}")

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
+from voxelight.models.errors import BadInput, Conflict, NotFound, NotInstalled, Unavailable
 from voxelight.models.published import find_published
 from voxelight.models.records import Manifest, PartRecord, fetched_folder, find_fetched, find_manifest, hash_file
 
@@ -268,7 +268,7 @@ def _require_manifest(folder: Path, name: str) -> Manifest:
     fetched = find_fetched(folder, name)
     here = fetched is not None and (fetched_folder(folder, name) / fetched.stored.file).is_file()
     steps = ("convert",) if here else ("fetch", "convert")
-    raise Unavailable(
+    raise NotInstalled(
         f"no {'converted' if here else 'fetched'} weights {name} in {folder}",
         f"{row.file} of {row.repository}, licence {row.licence}",
         f"Run {' and then '.join(f'voxelight weights {step} {name}' for step in steps)}.",

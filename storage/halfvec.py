@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from voxelight.models.errors import Unavailable
+from voxelight.models.errors import NotInstalled
 from voxelight.storage.nearest import Ids
 from voxelight.storage.schema import Embedding, EmbeddingSpace
 
@@ -57,7 +57,7 @@ class HalfvecIndex:
 
         Raises
         ------
-        Unavailable
+        NotInstalled
             The database is no PostgreSQL with pgvector, or the vectors are longer than it indexes.
         """
         self._require(space)
@@ -106,11 +106,11 @@ class HalfvecIndex:
 
         Raises
         ------
-        Unavailable
+        NotInstalled
             The space has no graph.
         """
         if not self.is_built(space):
-            raise Unavailable(
+            raise NotInstalled(
                 f"no graph of the space {space.name}",
                 "one that was built, on PostgreSQL with pgvector",
                 "Search exactly, or build it: voxelight search graph",
@@ -141,12 +141,12 @@ class HalfvecIndex:
         expected = "PostgreSQL with the extension vector (pgvector 0.8 or newer)"
         remedy = "Search exactly, which every database can; or set VOXELIGHT_DATABASE_URL to such a server."
         if self._engine.dialect.name != "postgresql":
-            raise Unavailable(f"a {self._engine.dialect.name} database", expected, remedy)
+            raise NotInstalled(f"a {self._engine.dialect.name} database", expected, remedy)
         with self._engine.connect() as connection:
             if not connection.scalar(text("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")):
-                raise Unavailable("a PostgreSQL server without pgvector", expected, remedy)
+                raise NotInstalled("a PostgreSQL server without pgvector", expected, remedy)
         if space.dim > _MOST_DIMENSIONS:
-            raise Unavailable(
+            raise NotInstalled(
                 f"vectors of {space.dim} numbers", f"at most {_MOST_DIMENSIONS}, for a graph", "Search exactly."
             )
 

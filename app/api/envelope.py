@@ -6,7 +6,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voxelight.app.api.problems import answer_problem
 from voxelight.app.schemas import NOTICE
+from voxelight.models.errors import BadInput
 
 DOCUMENT_BYTES = 1 << 20
 # What goes to the disk as it comes, under the limit of the settings: method -> paths.
@@ -51,6 +53,10 @@ class Envelope:
                     headers.setdefault(name, value)
             await send(message)
 
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            refused = BadInput("an address with a NUL character", "text without it", "Take the %00 out.")
+            await answer_problem(refused)(scope, receive, send_marked)
+            return
         paths = _STREAMED.get(scope["method"])
         streamed = paths is not None and paths.search(scope["path"])
         await self._app(scope, receive if streamed else receive_little, send_marked)

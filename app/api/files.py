@@ -13,7 +13,7 @@ from voxelight.app.api.ranges import NoSuchRange, parse_range
 from voxelight.app.schemas import Wire
 from voxelight.app.verbs.files import StoredFile
 
-_CONTENT: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_CONTENT: dict[str, Any] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _CONTENT,
     206: _CONTENT | {"description": "The part that `Range` asks for"},

@@ -16,7 +16,7 @@ from voxelight.models.errors import BadInput, Conflict, NotFound, Refused
 from voxelight.storage.formats.names import find_suffix, image_stem
 from voxelight.storage.formats.streams import replacing
 from voxelight.storage.identity import IdentityKey
-from voxelight.storage.identity_links import SeriesIdentity, read_link, sweep_links
+from voxelight.storage.identity_links import SeriesIdentity, has_links, read_link, sweep_links
 from voxelight.storage.joblog import add_event
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
 from voxelight.storage.schema import Artifact, Correction, Dataset, Job, Receipt, Run, Scan, Segmentation, utc_now
@@ -177,6 +177,13 @@ class Privacy:
             yield from session.scalars(done).all()
 
     def _ask_key(self, request: RelinkRequest) -> None:
+        with self._stores.sessions() as session:
+            if not has_links(session):
+                raise NotFound(
+                    "no identity that was sealed here",
+                    "a series that came in as DICOM and was cleaned here",
+                    "Only such a series has a study to go back to.",
+                )
         if not hmac.compare_digest(self.read_key().encode(), request.key.get_secret_value().strip().lower().encode()):
             raise Refused(
                 "a key that is not that of this installation",

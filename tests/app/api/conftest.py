@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import settings as drawing
 from PIL import Image
 from sqlalchemy import inspect, text
 from starlette.testclient import TestClient
@@ -21,6 +22,9 @@ from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.storage.results import Outcome, OutputFile, record_run
 from voxelight.storage.schema import Dataset, Job, Model, Run, Scan
+
+# pytest tests/app/api/test_fuzz.py --hypothesis-profile=long
+drawing.register_profile("long", max_examples=200)
 
 
 @pytest.fixture

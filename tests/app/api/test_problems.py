@@ -105,3 +105,23 @@ def test_health_and_notice_are_told(client):
     health = client.get("health")
     assert health.json()["status"] == "ok"
     assert health.json()["notice"] == health.headers["x-notice"] == "Not for clinical use."
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "body"),
+    [
+        ("POST", "datasets", {"name": "a", "purpose": "to see\0"}),
+        ("POST", "datasets", {"name": "a", "purpose\0": ""}),
+        ("POST", "searches", {"title": "a", "query": {"words": "dog\0"}}),
+        ("POST", "jobs", {"kind": "segment", "recipe": "r", "dataset": "a", "options": {"deep": [{"er": "\0"}]}}),
+        ("POST", "vectors/near", {"text": "\0"}),
+        ("GET", "scans?dataset=a%00", None),
+        ("GET", "recipes/a%00b", None),
+        ("PUT", "datasets/a/scans/t1%00.nii", None),
+    ],
+)
+def test_a_nul_character_is_refused_wherever_it_stands(client, state, is_problem, method, address, body):
+    before = state()
+    problem = is_problem(client.request(method, address, json=body), 422)
+    assert "NUL" in problem["detail"]
+    assert state() == before

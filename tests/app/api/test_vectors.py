@@ -54,7 +54,7 @@ def test_words_and_scans_find_what_is_like_them(client, pictures):
         ({"text": "tree", "limit": 1000}, 422),
         ({"text": "tree", "wrong": 1}, 422),
         ({"text": "tree", "dataset": "none"}, 404),
-        ({"text": "tree", "method": "graph"}, 503),
+        ({"text": "tree", "method": "graph"}, 422),
         ({"result": str(uuid.UUID(int=1))}, 404),
         ({"scan": str(uuid.UUID(int=1))}, 404),
     ],
@@ -78,5 +78,5 @@ def test_before_anything_is_stored_nothing_is_near(client, is_problem):
 def test_the_network_is_asked_for_where_it_is_missing(client, pictures, is_problem, monkeypatch):
     monkeypatch.setattr("voxelight.app.embedder.has_network", lambda: False)
     answer = client.post("vectors/near/picture", content=picture(0), params={"space": "efficientnet-lite0"})
-    problem = is_problem(answer, 503)
+    problem = is_problem(answer, 422)
     assert "voxelight[evaluate]" in problem["remedy"]
