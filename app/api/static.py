@@ -42,7 +42,11 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 )
 def show_page(name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Show a page that runs in the browser by itself: `upload` for large files."""
-    answer = _answer(f"{name}.html", if_none_match)
+    return protect(_answer(f"{name}.html", if_none_match), name)
+
+
+def protect(answer: Response, name: str) -> Response:
+    """Let a page load and ask nothing but its own server."""
     policy = _POLICY | _ALSO.get(name, {})
     answer.headers["Content-Security-Policy"] = "; ".join(f"{what} {source}" for what, source in policy.items())
     answer.headers["Referrer-Policy"] = "same-origin"

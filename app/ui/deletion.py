@@ -4,12 +4,13 @@ import streamlit as st
 
 from voxelight.app.schemas_deletion import DeletionAnswer, DeletionRequest, DeletionTarget
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.problems import build, problems_shown, show_problem
 from voxelight.app.ui.wording import plain, say_size
 from voxelight.models.errors import VoxelightError
 
-_HELP = (
-    "Rows, files, vectors, reports and what was cached; a receipt of counts and hashes stays. More: docs/deletion.md."
+_HELP = "Rows, files, vectors, reports and what was cached; a receipt of counts and hashes stays. " + tell_more(
+    "deletion"
 )
 
 

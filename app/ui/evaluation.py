@@ -12,6 +12,7 @@ from voxelight.app.schemas import ArtifactAnswer
 from voxelight.app.schemas_exports import ActionAnswer, ActionKind, EvaluationRequest, RelevanceRequest
 from voxelight.app.services import Services
 from voxelight.app.ui.downloads import offer_downloads
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.problems import build, show_problem
@@ -80,7 +81,7 @@ def _ask_evaluation(services: Services, job_id: uuid.UUID) -> None:
         sessions = left.text_input(
             "Sessions of the training",
             key=f"sessions-{job_id}",
-            help="Where the data do not say; e.g. 40. docs/shell.md",
+            help=f"Where the data do not say; e.g. 40. {tell_more('shell', 'voxelight-evaluate')}",
         )
         betas = right.text_input(
             "Version of the betas",

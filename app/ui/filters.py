@@ -10,6 +10,7 @@ import streamlit as st
 from voxelight.app.schemas import JobKind, ResultQuery, Verdict
 from voxelight.app.schemas_search import SearchAnswer, SearchChange, SearchRequest
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.problems import build, problems_shown
 from voxelight.app.ui.wording import KINDS, plain
 from voxelight.models.errors import NotFound
@@ -50,7 +51,8 @@ def ask_query(services: Services) -> ResultQuery:
 
 def choose(label: str, key: str, options: list[str], names: dict[str, str], help: str | None = None) -> str | None:
     """Ask for one of several, or any."""
-    if (kept := st.session_state.get(key)) is not None and kept not in options:
+    kept = _take(key, names)
+    if kept is not None and kept not in options:
         options = [*options, kept]
     return st.selectbox(
         label,
@@ -121,7 +123,13 @@ def _ask_more(services: Services) -> list[str]:
     with upper[3]:
         _ask_text("Words", "words", "In decoded captions and names of stimuli, each by its beginning: dog bea")
     with lower[0]:
-        choose("Review", "verdict", list(get_args(Verdict)), VERDICTS, "What any reader has said; see docs/http.md")
+        choose(
+            "Review",
+            "verdict",
+            list(get_args(Verdict)),
+            VERDICTS,
+            f"What any reader has said. {tell_more('review', 'review')}",
+        )
     with lower[1]:
         choose("Data", "simulated", list(ORIGINS), ORIGINS)
     with lower[2]:
@@ -130,7 +138,7 @@ def _ask_more(services: Services) -> list[str]:
             "Scores",
             "metric",
             "Ranges with spaces between: NAME:LOW..HIGH, either end may be left out; NAME[LABEL] for one label."
-            f"{named} More in docs/http.md.",
+            f"{named} {tell_more('page', 'results')}",
             "dice:0.8.. volume[anterior]:..2",
         )
     return scores
@@ -144,13 +152,23 @@ def _ask_order(services: Services, scores: list[str]) -> str:
     names = dict(ORDERS)
     for score in scores:
         names |= {f"-{score}": f"{score}, highest first", score: f"{score}, lowest first"}
-    kept = st.session_state.get("sort")
+    kept = _take("sort", names)
     options = list(names) if kept is None or kept in names else [*names, kept]
     with st.container(width=320):
         chosen = st.selectbox(
             "Sort by", options, key="sort", bind="query-params", format_func=lambda name: names.get(name, name)
         )
     return chosen or "-time"
+
+
+def _take(key: str, names: dict[str, str]) -> str | None:
+    """Return what is chosen; an address may have it in words or as HTTP does, and hold though nothing has it now."""
+    asked = st.query_params.get(key)
+    if asked and key not in st.session_state:
+        st.session_state[key] = {words: name for name, words in names.items()}.get(asked, asked)
+        st.query_params[key] = names.get(asked, asked)
+    kept: str | None = st.session_state.get(key)
+    return kept
 
 
 def _apply_search(services: Services) -> SearchAnswer | None:

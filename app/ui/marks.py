@@ -1,10 +1,13 @@
 """What stands on every page, and beside everything that could be misread without it."""
 
+from html import escape
 from pathlib import Path
 
 import streamlit as st
 
+from voxelight.app.documents import find_address
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, RANDOM_NOTICE
+from voxelight.app.ui.navigation import Screen
 from voxelight.app.ui.wording import STATUS_COLOURS
 
 ICON = (
@@ -19,10 +22,14 @@ ICON = (
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def show_frame() -> None:
-    """Put style and the notice on the page."""
+def show_frame(screen: Screen) -> None:
+    """Put style, the notice and the way to the help of this page on the page."""
     st.html(_STYLE)
-    st.html(f'<div class="vx-banner" role="note"><strong>{NOTICE}</strong> Research software.</div>')
+    st.html(
+        f'<div class="vx-banner" role="note"><strong>{NOTICE}</strong> Research software.'
+        f'<a href="{find_address(screen.document, screen.anchor)}" target="_blank" rel="noopener">'
+        f"Help on {escape(screen.title)}</a></div>"
+    )
 
 
 def show_status(status: str) -> None:

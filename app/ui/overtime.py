@@ -13,6 +13,7 @@ from voxelight.app.schemas_reviews import (
     VisitAnswer,
 )
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.wording import plain
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -33,7 +34,7 @@ def choose_series(services: Services, dataset: str, subject: str | None) -> Seri
         index=named,
         format_func=lambda place: _say_series(series[place]),
         key=f"followup-series-{dataset}",
-        help="Subjects of this data set that were segmented. docs/review.md says more.",
+        help=f"Subjects of this data set that were segmented. {tell_more('review', 'follow-up')}",
     )
     return series[chosen]
 

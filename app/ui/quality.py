@@ -8,6 +8,7 @@ import streamlit as st
 from voxelight.app.schemas import JobAnswer
 from voxelight.app.schemas_reviews import AgreementAnswer
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.wording import plain, say_many, say_number, say_time
 
 _PAGE = "/api/v1/pages/review"
@@ -31,7 +32,7 @@ def choose_job(services: Services, named: str | None) -> JobAnswer | None:
         index=options.index(named) if named in options else 0,
         format_func=lambda name: _say_job(jobs[name]),
         key="review-job",
-        help="Jobs that have results, the newest first. docs/review.md says more.",
+        help=f"Jobs that have results, the newest first. {tell_more('review', 'review')}",
     )
     return jobs[chosen]
 

@@ -7,10 +7,12 @@ import streamlit as st
 
 from voxelight.app.schemas import Consent, DatasetAnswer, DatasetChange, DatasetRequest
 from voxelight.app.schemas_deletion import DeletionTarget
+from voxelight.app.schemas_uploads import Place
 from voxelight.app.services import Services
 from voxelight.app.ui.deletion import show_deletion
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import mark_simulated
-from voxelight.app.ui.problems import build, problems_shown, show_problem
+from voxelight.app.ui.problems import BadField, build, find_problem, show_beside, show_problem
 from voxelight.app.ui.wording import CONSENTS, plain, say_many
 from voxelight.models.errors import VoxelightError
 
@@ -20,18 +22,19 @@ WHY_CONSENT = (
 )
 WHY_HEADERS = (
     "Else names, numbers and dates are taken out of headers before anything is stored. With them kept, nothing of this "
-    "data set can be exported. It can't be changed later. More in docs/privacy.md."
+    "data set can be exported. It can't be changed later. " + tell_more("privacy", "clinical-and-local")
 )
 _LISTED = 500
 
 
 @dataclass(frozen=True)
 class Target:
-    """A place for uploads."""
+    """A place for uploads; one that does not fit yet is named beside its field."""
 
     dataset: DatasetAnswer
     subject: str
     session: str
+    fits: bool = True
 
 
 def choose_target(services: Services) -> Target | None:
@@ -65,9 +68,17 @@ def add_dataset(services: Services, expanded: bool = False) -> None:
 def _choose(datasets: dict[str, DatasetAnswer]) -> Target:
     name = st.selectbox("Data set", list(datasets), key="dataset", bind="query-params")
     subject_column, session_column = st.columns(2)
-    subject = subject_column.text_input("Subject", "01", key="subject", help="A label, never a name.")
-    session = session_column.text_input("Session", "01", key="session", help="One visit to the scanner.")
-    return Target(datasets[name], subject.strip(), session.strip())
+    with subject_column:
+        subject = st.text_input("Subject", "01", key="subject", help="A label, never a name.").strip()
+        below_subject = st.empty()
+    with session_column:
+        session = st.text_input("Session", "01", key="session", help="One visit to the scanner.").strip()
+    problem = find_problem(Place, dataset=name, subject=subject, session=session)
+    with below_subject.container():
+        show_beside(problem, "subject")
+    with session_column:
+        show_beside(problem, "session")
+    return Target(datasets[name], subject, session, fits=problem is None)
 
 
 def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
@@ -90,16 +101,18 @@ def _create_form(services: Services) -> None:
     # A new form once one has done its work: its fields start empty.
     form = f"new-dataset-{st.session_state.setdefault('datasets-created', 0)}"
     problem = st.session_state.pop(f"{form}-problem", None)
-    if problem is not None:
-        show_problem(problem)
     with st.form(form, border=False, enter_to_submit=False):
         st.text_input(
             "Name", key=f"{form}-name", placeholder="v1-figures", help="Letters, digits, dot, dash, underscore."
         )
+        show_beside(problem, "name", "")  # what is stored already is refused by its name
         _ask_consent(form, "none")
         st.text_area("Purpose", key=f"{form}-purpose", height=80, placeholder="What the data may be used for")
+        show_beside(problem, "purpose")
         st.text_input("Licence", key=f"{form}-licence", placeholder="CC BY 4.0")
+        show_beside(problem, "licence")
         st.text_input("Source", key=f"{form}-source", placeholder="Where the data come from, with their citation")
+        show_beside(problem, "source")
         st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{form}-simulated")
         st.checkbox("Clinical and local: keep headers as they are", key=f"{form}-keeps_headers", help=WHY_HEADERS)
         st.caption(WHY_CONSENT)
@@ -133,11 +146,18 @@ def _change_form(services: Services, dataset: DatasetAnswer) -> None:
     with st.form(form, border=False, enter_to_submit=False):
         _ask_consent(form, dataset.consent)
         st.text_area("Purpose", dataset.purpose, key=f"{form}-purpose", height=80)
+        below_purpose = st.empty()
         sent = st.form_submit_button("Save")
-    if sent:
-        with problems_shown():
-            change = build(
-                DatasetChange, consent=st.session_state[f"{form}-consent"], purpose=st.session_state[f"{form}-purpose"]
-            )
-            services.datasets.change(dataset.name, change, dataset.version)
-            st.rerun()
+        below = st.empty()
+    if not sent:
+        return
+    try:
+        change = build(
+            DatasetChange, consent=st.session_state[f"{form}-consent"], purpose=st.session_state[f"{form}-purpose"]
+        )
+        services.datasets.change(dataset.name, change, dataset.version)
+    except VoxelightError as error:
+        with (below_purpose if isinstance(error, BadField) else below).container():
+            show_problem(error)
+    else:
+        st.rerun()

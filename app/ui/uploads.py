@@ -12,6 +12,7 @@ import streamlit as st
 from voxelight.app.problem import describe_problem
 from voxelight.app.schemas_uploads import AssignedName, DropAnswer, Place, RefusedPart
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.naming import ask_pattern, preview_names
 from voxelight.app.ui.problems import build, show_problem
 from voxelight.app.ui.scancards import show_pictures, show_scan
@@ -28,14 +29,18 @@ SMALL, LARGE = "Up to 200 MB each", "Larger files, and folders"
 _ACCEPTED = (
     "NIfTI images (.nii, .nii.gz), DICOM (loose or in a .zip), betas (.mat), events (.tsv), pictures (.png, .jpg)"
 )
-_HELP = (
-    "Each file is checked at once. DICOM files that are dropped together become one scan a series. "
-    "More in docs/uploads.md."
+_HELP = "Each file is checked at once. DICOM files that are dropped together become one scan a series. " + tell_more(
+    "uploads", "what-is-taken"
 )
 _PAGE = "/api/v1/pages/upload"
 _FRAME_HEIGHT = 760
 _PLACE = ("dataset", "subject", "session")
 _LISTED, _LOOK_S = 200, 5.0
+_NARROW = ("Subject", "Session", "Size", "Warnings")
+_WIDTHS = {name: st.column_config.Column(width="small") for name in _NARROW} | {
+    "Grid": st.column_config.Column(width=330),
+    "Held": st.column_config.Column(width=280, help="Why a person has to look at it first."),
+}
 
 
 def choose_way() -> str:
@@ -64,9 +69,11 @@ def receive_files(services: Services, target: Target) -> None:
     )
     known: dict[str, DropAnswer] = st.session_state.setdefault("taken_in", {})
     due = [file for file in files if file.file_id not in known]
-    if due and pattern:
+    if due and not (target.fits and (pattern is None or pattern.fits)):
+        st.caption(":material/info: These files wait: correct what is marked red, then they go on.")
+    elif due and pattern:
         rows = preview_names(pattern, [file.name for file in due], target)
-        if rows and st.button(f"Store {say_many(_count(rows), 'file')}", type="primary", disabled=not _count(rows)):
+        if st.button(f"Store {say_many(_count(rows), 'file')}", type="primary", disabled=not _count(rows)):
             assigned = [(file, row) for file, row in zip(due, rows, strict=True) if not row.problem]
             _take_in(services, [(file, _place(target, row), row.as_name) for file, row in assigned])
     elif due:
@@ -129,7 +136,7 @@ def _list_scans(services: Services, dataset: str | None) -> None:
         }
         for scan in scans.items
     ]
-    st.dataframe(rows, hide_index=True, height=min(420, 38 + 35 * len(rows)))
+    st.dataframe(rows, hide_index=True, height=min(420, 38 + 35 * len(rows)), column_config=_WIDTHS)
     if scans.next_cursor:
         st.caption(f"The newest {_LISTED} files are shown.")
 

@@ -8,6 +8,7 @@ from voxelight.app.schemas import JobAnswer, ResultQuery
 from voxelight.app.schemas_search import CompareAnswer
 from voxelight.app.services import Services
 from voxelight.app.ui.comparison import show_comparison
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import show_empty
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.wording import say_count, say_time
@@ -69,7 +70,7 @@ def _ask(label: str, key: str, jobs: dict[str, JobAnswer]) -> str | None:
         key=f"compare-{key}",
         placeholder="Choose",
         format_func=lambda name: _say_job(jobs[name]),
-        help="Newest first. docs/http.md says how jobs are matched.",
+        help=f"Newest first. {tell_more('http', 'get-apiv1compare', 'How jobs are matched')}",
     )
     if chosen and chosen != asked:
         st.query_params[key] = chosen

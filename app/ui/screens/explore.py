@@ -6,6 +6,7 @@ import streamlit as st
 
 from voxelight.app.schemas_vectors import NearAnswer, NearConditions, NearRequest, NeighboursAnswer, SpaceAnswer
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import mark_random, mark_simulated, note_decoding, show_empty
 from voxelight.app.ui.problems import build, problems_shown
 from voxelight.app.ui.wording import KINDS, plain
@@ -26,7 +27,7 @@ _COLUMNS = 4
 _LISTED = 500
 _ABOUT = (
     "Likeness is the cosine of two vectors, 1 for the same. Every vector of the space is compared, so nothing nearer "
-    "is missed. Nothing that you drop here is kept. More: docs/explore.md."
+    "is missed. Nothing that you drop here is kept. " + tell_more("explore")
 )
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from voxelight.app.schemas import JobAnswer, ResultQuery
 from voxelight.app.schemas_exports import ExportAnswer
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import show_empty
 from voxelight.app.ui.problems import build, problems_shown
 from voxelight.app.ui.wording import plain, say_many, say_size, say_time
@@ -132,7 +133,7 @@ ADDRESS = {*ResultQuery.model_fields, "search", "result", "run"} - {"sort"}
 
 st.title("Export")
 services = current_services()
-st.caption("Take results home with provenance and citations. docs/http.md says how scripts do it.")
+st.caption(f"Take results home with provenance and citations. {tell_more('http', 'exports', 'For scripts')}")
 with problems_shown():
     asked = ask_what(services)
     try:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from voxelight.app.schemas import NOTICE
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import mark_simulated, show_empty
 from voxelight.app.ui.overtime import ask_knowledge, choose_series, show_followup
 from voxelight.app.ui.problems import problems_shown
@@ -26,7 +27,7 @@ with problems_shown():
                 names,
                 index=names.index(wish) if wish in names else 0,
                 key="followup-dataset",
-                help="Where the sessions of the person lie. docs/review.md says more.",
+                help=f"Where the sessions of the person lie. {tell_more('review', 'follow-up')}",
             )
         with right:
             series = choose_series(services, name, st.query_params.get("subject"))

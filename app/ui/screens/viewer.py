@@ -3,6 +3,7 @@
 import streamlit as st
 
 from voxelight.app.services import Services
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import mark_simulated, show_empty
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.viewer import (
@@ -18,7 +19,7 @@ from voxelight.app.ui.viewer import (
 from voxelight.app.ui.wording import plain
 from voxelight.app.web import current_services
 
-HELP = "Label maps and images, the newest first. Older ones: open them from Results. docs/viewer.md says more."
+HELP = "Label maps and images, the newest first. Older ones: open them from Results. " + tell_more("viewer")
 
 
 def choose(label: str, key: str, choices: dict[Choice, str], named: Choice | None, needed: bool) -> Choice | None:
