@@ -1,73 +1,94 @@
 """Volume in, label map out, on the volume's own grid."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from voxelight.medseg.postprocess import Cleaning, clean
+from voxelight.medseg.predict import Segmenter, build_segmenter, predict, stream_probabilities
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.reduce import LabelReducer, reduce_turned
 from voxelight.medseg.transforms import box_of, cut, grid_of_region, grid_of_spacing, normalise, resample
 from voxelight.models.errors import BadInput
-from voxelight.models.registry import SEGMENTERS, find_config
 from voxelight.models.values import Geometry, LabelMap, Volume
 from voxelight.models.weights import load_weights
 
+__all__ = [
+    "Prepared",
+    "Segmentation",
+    "Segmenter",
+    "build_segmenter",
+    "label",
+    "load_segmenter",
+    "predict",
+    "prepare",
+    "segment",
+]
+
 Progress = Callable[[float], None]
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 _THINNEST_MM = 8.0
 _MARGIN_MM = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Segmenter:
-    """A recipe with its network, ready on a device."""
+class Prepared:
+    """A volume as its networks read it.
 
-    recipe: SegmentationRecipe
-    network: nn.Module
-    device: str
+    Parameters
+    ----------
+    geometry : grid of the volume
+    fields : grid and normalised image (c, i, j, k) of each region, or of the whole
+    """
+
+    geometry: Geometry
+    fields: tuple[tuple[Geometry, NDArray[np.float32]], ...]
 
 
-def load_segmenter(recipe: SegmentationRecipe, device: str) -> Segmenter:
-    """Build the network of a recipe and read its weights.
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a recipe gave for a volume.
+
+    Parameters
+    ----------
+    label_map : on the grid of the volume
+    confidence : array (i, j, k), float16: probability of the label of each voxel; None where it was not asked for
+    cleaned : label name -> what was left out or filled
+    """
+
+    label_map: LabelMap
+    confidence: NDArray[np.float16] | None = None
+    cleaned: dict[str, Cleaning] = field(default_factory=dict)
+
+
+def load_segmenter(recipe: SegmentationRecipe, device: str, half: bool = False) -> Segmenter:
+    """Build the networks of a recipe and read their weights.
 
     Parameters
     ----------
     recipe : of `medseg.recipes`
     device : ``cpu``, ``cuda`` or ``cuda:N``
+    half : compute in half precision
 
     Raises
     ------
     Conflict
         The weights are not those that were released.
     """
-    return build_segmenter(recipe, load_weights(recipe.weights), device)
-
-
-def build_segmenter(recipe: SegmentationRecipe, weights: dict[str, Tensor], device: str) -> Segmenter:
-    """Build the network of a recipe around weights in hand.
-
-    Parameters
-    ----------
-    weights : parameter name -> tensor; half precision is widened, since processors compute in single
-    """
-    network: nn.Module = find_config(SEGMENTERS, recipe.network)(**recipe.config).build()
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value
-                             for name, value in weights.items()})  # fmt: skip
-    return Segmenter(recipe, network.to(device).eval(), device)
+    states = [load_weights(name) for name in (recipe.weights, *recipe.ensemble)]
+    return build_segmenter(recipe, states, device, half)
 
 
 def segment(volume: Volume, segmenter: Segmenter, progress: Progress | None = None) -> LabelMap:
-    """Label a volume by a recipe.
+    """Label a volume by a recipe: `prepare`, then `label`.
 
     Parameters
     ----------
     volume : Volume (c, i, j, k), RAS+
     segmenter : of `load_segmenter`
-    progress : called with the share done after each region
+    progress : called with the share done, after each window of the network
 
     Returns
     -------
@@ -78,67 +99,76 @@ def segment(volume: Volume, segmenter: Segmenter, progress: Progress | None = No
     BadInput
         The volume is not what the recipe was made for.
     """
-    recipe = segmenter.recipe
-    grids = _find_grids(volume, recipe)
-    found = np.zeros(volume.geometry.shape, dtype=np.uint8)
-    for number, grid in enumerate(grids):
-        place = box_of(grid, volume.geometry, _MARGIN_MM)
-        here = cut(volume.geometry, place)
-        crop = normalise(resample(volume.array[(slice(None), *place)], here, grid), recipe.normalisation)
-        labels = _choose(resample(predict(crop, segmenter)[1:], grid, here))
-        free = found[place] == 0
-        found[place][free & (labels > 0)] = labels[free & (labels > 0)] + number * len(recipe.labels)
-        if progress is not None:
-            progress((number + 1) / len(grids))
-    return LabelMap(found, volume.geometry, recipe.output_labels)
+    return label(prepare(volume, segmenter.recipe), segmenter, progress=progress).label_map
 
 
-def predict(crop: NDArray[np.float32], segmenter: Segmenter) -> NDArray[np.float32]:
-    """Return the probability of each label.
+def prepare(volume: Volume, recipe: SegmentationRecipe) -> Prepared:
+    """Bring a volume to what the networks read; this needs a processor alone, so it can go on beside a device.
+
+    Raises
+    ------
+    BadInput
+        The volume is not what the recipe was made for.
+    """
+    fields = []
+    for grid in _find_grids(volume, recipe):
+        if recipe.regions:
+            place = box_of(grid, volume.geometry, _MARGIN_MM)
+            array = resample(volume.array[(slice(None), *place)], cut(volume.geometry, place), grid)
+        else:
+            array = resample(volume.array, volume.geometry, grid)
+        fields.append((grid, normalise(array, recipe.normalisation)))
+    return Prepared(volume.geometry, tuple(fields))
+
+
+def label(
+    prepared: Prepared, segmenter: Segmenter, confidence: bool = False, progress: Progress | None = None
+) -> Segmentation:
+    """Label what was prepared, and clean it as the recipe says.
 
     Parameters
     ----------
-    crop : array (c, i, j, k), normalised, on the recipe's spacing
+    prepared : of `prepare`, by the same recipe
+    segmenter : of `load_segmenter`
+    confidence : give the probability of each voxel's label too
+    progress : called with the share done, after each window of the network
 
     Returns
     -------
-    array (label, i, j, k), background first
+    Segmentation
     """
-    x = torch.from_numpy(np.ascontiguousarray(crop)).to(segmenter.device)[None]
-    with _reproducible(segmenter.device):
-        probabilities = _forward(x, segmenter).softmax(dim=1)
-        if segmenter.recipe.mirror_average:
-            probabilities = (probabilities + _forward(x.flip(2), segmenter).softmax(dim=1).flip(2)) / 2
-    array: NDArray[np.float32] = probabilities[0].cpu().numpy()
-    return array
+    recipe, fields = segmenter.recipe, prepared.fields
 
+    def told(number: int) -> Progress | None:
+        return progress and (lambda share: progress((number + share) / len(fields)))
 
-def _forward(x: Tensor, segmenter: Segmenter) -> Tensor:
-    recipe = segmenter.recipe
-    if all(side <= window for side, window in zip(x.shape[2:], recipe.patch, strict=True)):
-        logits: Tensor = segmenter.network(x)
+    if recipe.regions:
+        labels, sure = _label_regions(prepared, segmenter, told)
     else:
-        logits = sliding_window_inference(x, recipe.patch, 1, segmenter.network, recipe.overlap, mode="gaussian")  # type: ignore[assignment]
-    return logits
+        [(grid, array)] = fields
+        reducer = LabelReducer(grid, prepared.geometry, len(recipe.labels) + 1, confidence)
+        for box, probabilities in stream_probabilities(array, segmenter, told(0)):
+            reducer.take(box, probabilities)
+        labels, sure = reducer.labels, reducer.confidence
+    found = LabelMap(labels, prepared.geometry, recipe.output_labels)
+    found, cleaned = clean(found, recipe.smallest_ml, recipe.fill_holes)
+    return Segmentation(found, sure if confidence else None, cleaned)
 
 
-@contextmanager
-def _reproducible(device: str) -> Iterator[None]:
-    """Compute in single precision by deterministic kernels, whatever the caller has set; its settings come back."""
-    kind = torch.device(device).type
-    with (
-        torch.inference_mode(),
-        torch.autocast(kind, enabled=False),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-    ):
-        yield
-
-
-def _choose(foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the likeliest label of each voxel; background has what the others leave, all of it outside the crop."""
-    background = 1 - foreground.sum(axis=0, keepdims=True)
-    chosen: NDArray[np.uint8] = np.concatenate([background, foreground]).argmax(axis=0).astype(np.uint8)
-    return chosen
+def _label_regions(
+    prepared: Prepared, segmenter: Segmenter, told: Callable[[int], Progress | None]
+) -> tuple[Labels, NDArray[np.float16]]:
+    """Label region by region; where two meet, the first one stays."""
+    labels = np.zeros(prepared.geometry.shape, dtype=np.uint8)
+    sure = np.ones(prepared.geometry.shape, dtype=np.float16)
+    for number, (grid, array) in enumerate(prepared.fields):
+        place = box_of(grid, prepared.geometry, _MARGIN_MM)
+        found, best = reduce_turned(predict(array, segmenter, told(number)), grid, cut(prepared.geometry, place))
+        free = labels[place] == 0
+        taken = free & (found > 0)
+        labels[place][taken] = found[taken] + number * len(segmenter.recipe.labels)
+        sure[place][free] = best[free]
+    return labels, sure
 
 
 def _find_grids(volume: Volume, recipe: SegmentationRecipe) -> list[Geometry]:

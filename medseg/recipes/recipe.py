@@ -105,7 +105,12 @@ class SegmentationRecipe(_Options):
     spacing_mm : grid that the network sees
     patch, overlap : sliding window in voxels, share of overlap between windows
     largest_mm : sides of the largest field that is accepted without regions
-    mirror_average : average the prediction with that of the mirrored crop
+    mirror_average : average the prediction with that of every mirrored window
+    mirror_axes : along which windows are mirrored, 0 for i; several give every combination
+    ensemble : more names of `models.weights.WEIGHTS`, of the same network, averaged with `weights`
+    temperature : probabilities p become p^(1/T), normalised; 1: as they are
+    smallest_ml : pieces of a label with less volume are left out; 0: none
+    fill_holes : give holes to the label around them
     regions : boxes to segment; empty for the whole field
     seed : of every random draw
     training : how the weights are fitted; None for a recipe that borrows weights
@@ -124,6 +129,11 @@ class SegmentationRecipe(_Options):
     overlap: float = Field(0.5, ge=0, lt=1)
     largest_mm: Triple | None = None
     mirror_average: bool = True
+    mirror_axes: tuple[Literal[0, 1, 2], ...] = (0,)
+    ensemble: tuple[str, ...] = ()
+    temperature: PositiveFloat = 1.0
+    smallest_ml: float = Field(0.0, ge=0)
+    fill_holes: bool = False
     regions: tuple[Region, ...] = ()
     seed: int = 0
     training: Training | None = None
