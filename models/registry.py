@@ -30,7 +30,12 @@ def find_config(table: dict[str, str], name: str) -> type[Any]:
 
 SEGMENTERS: dict[str, str] = {
     "agunet": "voxelight.models.segmentation.agunet:AGUNetConfig",
+    "daunet": "voxelight.models.segmentation.daunet:DAUNetConfig",
+    "dagunet": "voxelight.models.segmentation.daunet:DAGUNetConfig",
     "attention_unet": "voxelight.models.segmentation.attention_unet:AttentionUnetConfig",
+    "dynunet": "voxelight.models.segmentation.baselines:DynUNetConfig",
+    "segresnet": "voxelight.models.segmentation.baselines:SegResNetConfig",
+    "swin_unetr": "voxelight.models.segmentation.baselines:SwinUNETRConfig",
 }
 
 DECODERS: dict[str, str] = {

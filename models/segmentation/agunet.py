@@ -1,6 +1,8 @@
 """AGUNet: a U-Net with attention gates, a pyramid of inputs and deep supervision (Bouget et al. 2021)."""
 
-from typing import cast
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -13,12 +15,16 @@ from voxelight.models.segmentation.grid import cut_to, pad_to_multiple
 class AGUNetConfig(BaseModel):
     """Sizes and switches of an AGUNet.
 
+    The defaults are the published network, which needs sides that can be halved and more than 4 voxels before each
+    pooling; here any grid is padded and cut. Its loss is repaired in `medseg.losses`.
+
     Parameters
     ----------
     in_channels : image channels
     classes : labels, background included
     filters : channels of each level, finest first; the last is the bottleneck
     attention_gates : weight each skip by a map learned from the level below
+    gate : how skip and gating features meet, ``concat`` as published or ``add`` as Oktay et al. 2018 have it
     multi_scale_input : give every encoder level but the first the averaged image as well
     deep_supervision : a head at every decoder level, for training
     dropout : share of channels dropped after each activation
@@ -26,11 +32,13 @@ class AGUNetConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    spatial_dims: ClassVar[int] = 3
 
     in_channels: PositiveInt = 1
     classes: int = Field(2, ge=2)
     filters: tuple[PositiveInt, ...] = Field((16, 32, 128, 256, 256), min_length=2)
     attention_gates: bool = True
+    gate: Literal["concat", "add"] = "concat"
     multi_scale_input: bool = True
     deep_supervision: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -82,18 +90,20 @@ class AttentionGate(nn.Module):
 
     .. math:: \psi = \sigma(N(w * \mathrm{relu}[N(w_g * g), N(w_x * x)])), \quad y = \psi x
 
-    The two are concatenated, not added (Bouget et al. 2021; Oktay et al. 2018 add them).
+    The two are concatenated (Bouget et al. 2021), or added where the configuration says so (Oktay et al. 2018).
     """
 
     def __init__(self, config: AGUNetConfig, gating: int, skip: int, inter: int) -> None:
         super().__init__()
         self.g_conv, self.g_bn = nn.Conv3d(gating, inter, 1), config.norm(inter)
         self.x_conv, self.x_bn = nn.Conv3d(skip, inter, 1), config.norm(inter)
-        self.psi_conv, self.psi_bn = nn.Conv3d(2 * inter, 1, 1), config.norm(1)
+        self.adds = config.gate == "add"
+        self.psi_conv, self.psi_bn = nn.Conv3d(inter if self.adds else 2 * inter, 1, 1), config.norm(1)
 
     def weigh(self, g: Tensor, x: Tensor) -> Tensor:
         """Return the map psi, tensor (b, 1, i, j, k) in [0, 1]."""
-        both = torch.cat([self.g_bn(self.g_conv(g)), self.x_bn(self.x_conv(x))], dim=1)
+        gating, skip = self.g_bn(self.g_conv(g)), self.x_bn(self.x_conv(x))
+        both = gating + skip if self.adds else torch.cat([gating, skip], dim=1)
         return torch.sigmoid(self.psi_bn(self.psi_conv(F.relu(both))))
 
     def forward(self, g: Tensor, x: Tensor) -> Tensor:
@@ -120,25 +130,52 @@ class Decoder(ConvBlock):
         return super().forward(x)
 
 
+def build_encoder(config: AGUNetConfig) -> nn.ModuleList:
+    """Return the levels on the way down, finest first, without the bottleneck."""
+    widths = config.filters[:-1]
+    return nn.ModuleList(
+        Encoder(config, below, width, pyramid=config.multi_scale_input and level > 0)
+        for level, (below, width) in enumerate(zip((config.in_channels, *widths[:-1]), widths, strict=True))
+    )
+
+
+def build_heads(config: AGUNetConfig) -> nn.ModuleList:
+    """Return the convolutions that end the decoder levels, coarsest first; only the last without deep supervision."""
+    rising = config.filters[-2::-1]
+    heads = rising if config.deep_supervision else rising[-1:]
+    return nn.ModuleList(nn.Conv3d(width, config.classes, 1) for width in heads)
+
+
+def encode(encoder: nn.ModuleList, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return what goes into the bottleneck, and the skips, finest first."""
+    x, skips = image, []
+    for level, block in enumerate(encoder):
+        image = F.avg_pool3d(image, 2) if level else image
+        x = block(x, image)
+        skips.append(x)
+        x = F.max_pool3d(x, 2)
+    return x, skips
+
+
+def read_levels(heads: nn.ModuleList, features: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+    """Return the logits of every head, finest first, on the grid of the image and its halves, rounded up."""
+    return [
+        cut_to(head(level), [-(-side // 2**n) for side in shape])
+        for n, (head, level) in enumerate(zip(list(heads)[::-1], features[::-1], strict=False))
+    ]
+
+
 class AGUNet(nn.Module):
     """Image (b, c, i, j, k) -> logits (b, label, i, j, k), for any grid."""
 
     def __init__(self, config: AGUNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths, bottom = config.filters[:-1], config.filters[-1]
-        inputs = (config.in_channels, *widths[:-1])
-        self.enc = nn.ModuleList(
-            Encoder(config, below, width, pyramid=config.multi_scale_input and level > 0)
-            for level, (below, width) in enumerate(zip(inputs, widths, strict=True))
-        )
-        self.bottleneck = ConvBlock(config, widths[-1], bottom)
-        rising = widths[::-1]
-        self.dec = nn.ModuleList(
-            Decoder(config, below, width) for below, width in zip((bottom, *rising[:-1]), rising, strict=True)
-        )
-        heads = rising if config.deep_supervision else rising[-1:]
-        self.head = nn.ModuleList(nn.Conv3d(width, config.classes, 1) for width in heads)
+        self.enc = build_encoder(config)
+        self.bottleneck = ConvBlock(config, *config.filters[-2:])
+        rising = config.filters[::-1]
+        self.dec = nn.ModuleList(Decoder(config, below, width) for below, width in pairwise(rising))
+        self.head = build_heads(config)
 
     def forward_levels(self, x: Tensor) -> list[Tensor]:
         """Return the logits of every head, finest first.
@@ -151,28 +188,15 @@ class AGUNet(nn.Module):
         -------
         list of tensor (b, label, ceil(i / 2^n), ceil(j / 2^n), ceil(k / 2^n)) for n = 0, 1, ...
         """
-        shape = x.shape[2:]
-        features = self._decode(pad_to_multiple(x, 2 ** len(self.enc)))
-        heads = list(self.head)[::-1]
-        return [
-            cut_to(head(level), [-(-side // 2**n) for side in shape])
-            for n, (head, level) in enumerate(zip(heads, features[::-1], strict=False))
-        ]
+        return read_levels(self.head, self._decode(x), x.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of the finest head."""
-        features = self._decode(pad_to_multiple(x, 2 ** len(self.enc)))
-        return cut_to(self.head[-1](features[-1]), x.shape[2:])
+        return read_levels(self.head[-1:], self._decode(x), x.shape[2:])[0]
 
     def _decode(self, image: Tensor) -> list[Tensor]:
         """Return the features of every decoder level, coarsest first."""
-        x, skips = image, []
-        for level, encoder in enumerate(self.enc):
-            if level and self.config.multi_scale_input:
-                image = F.avg_pool3d(image, 2)
-            x = encoder(x, image)
-            skips.append(x)
-            x = F.max_pool3d(x, 2)
+        x, skips = encode(self.enc, pad_to_multiple(image, 2 ** len(self.enc)))
         x = self.bottleneck(x)
         features = []
         for decoder, skip in zip(self.dec, reversed(skips), strict=True):

@@ -1,6 +1,6 @@
 """MONAI's AttentionUnet (Oktay et al. 2018) under our contract: the baseline of every comparison."""
 
-from typing import cast
+from typing import Literal, cast
 
 from monai.networks.nets.attentionunet import AttentionUnet as MonaiAttentionUnet
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -18,6 +18,7 @@ class AttentionUnetConfig(BaseModel):
     classes : labels, background included
     filters : channels of each level, finest first
     dropout : share of activations dropped
+    spatial_dims : 3 for volumes, 2 for slices
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +27,7 @@ class AttentionUnetConfig(BaseModel):
     classes: int = Field(2, ge=2)
     filters: tuple[PositiveInt, ...] = Field((24, 48, 96, 192), min_length=2)
     dropout: float = Field(0.0, ge=0, lt=1)
+    spatial_dims: Literal[2, 3] = 3
 
     def build(self) -> "AttentionUnet":
         """Return the network with fresh weights."""
@@ -33,14 +35,14 @@ class AttentionUnetConfig(BaseModel):
 
 
 class AttentionUnet(nn.Module):
-    """Image (b, c, i, j, k) -> logits (b, label, i, j, k), for any grid."""
+    """Image (b, c, i, j[, k]) -> logits (b, label, i, j[, k]), for any grid."""
 
     def __init__(self, config: AttentionUnetConfig) -> None:
         super().__init__()
         self.config = config
         self.multiple = 2 ** (len(config.filters) - 1)
         self.net = MonaiAttentionUnet(
-            spatial_dims=3,
+            spatial_dims=config.spatial_dims,
             in_channels=config.in_channels,
             out_channels=config.classes,
             channels=config.filters,

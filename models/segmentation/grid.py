@@ -6,20 +6,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int | Sequence[int], least: int = 0) -> Tensor:
     """Append zeros until every side is a multiple.
 
     Parameters
     ----------
-    x : tensor (b, c, i, j, k)
-    multiple : voxels
+    x : tensor (b, c, i, j) or (b, c, i, j, k)
+    multiple : voxels, for all axes or for each
+    least : smallest side
 
     Returns
     -------
-    tensor (b, c, i', j', k'), each side the next multiple
+    tensor with each side the next multiple that is not below `least`
     """
-    i, j, k = ((-side) % multiple for side in x.shape[2:])
-    return F.pad(x, (0, k, 0, j, 0, i)) if i or j or k else x
+    each = [multiple] * (x.ndim - 2) if isinstance(multiple, int) else list(multiple)
+    sides = [-(-max(side, least) // step) * step for side, step in zip(x.shape[2:], each, strict=True)]
+    missing = [new - side for new, side in zip(sides, x.shape[2:], strict=True)]
+    return F.pad(x, [edge for side in reversed(missing) for edge in (0, side)]) if any(missing) else x
 
 
 def cut_to(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -27,8 +30,8 @@ def cut_to(x: Tensor, shape: Sequence[int]) -> Tensor:
 
     Parameters
     ----------
-    x : tensor (b, c, i', j', k')
-    shape : (i, j, k), voxels to keep
+    x : tensor (b, c, i', j') or (b, c, i', j', k')
+    shape : (i, j) or (i, j, k), voxels to keep
     """
-    i, j, k = shape
-    return x[:, :, :i, :j, :k]
+    kept: tuple[slice, ...] = tuple(slice(side) for side in shape)
+    return x[(slice(None), slice(None), *kept)]
