@@ -16,8 +16,8 @@ _AGAIN = ("failed", "cancelled")
 _ROW, _HEAD, _ROWS = 35, 38, 10
 
 
-def show_items(services: Services, job: JobAnswer) -> None:
-    """Show the items of a job, fifty at a time."""
+def show_items(services: Services, job: JobAnswer) -> Sequence[RunAnswer]:
+    """Show the items of a job, fifty at a time, and return those."""
     st.subheader("Items")
     state = st.segmented_control(
         "State", STATES, format_func=str.capitalize, key=f"state-{job.id}", label_visibility="collapsed", default=None
@@ -26,12 +26,17 @@ def show_items(services: Services, job: JobAnswer) -> None:
     page = services.jobs.page_runs(job.id, state, PAGE, cursors[-1])
     if not page.items:
         st.caption("No item is in this state.")
-        return
+        return []
     _show_table(page.items, tall=job.total > _ROWS)
     _offer_pages(job, page, cursors)
     if job.status not in ACTIVE:
         _offer_again(services, job, page.items)
-    for run in page.items:
+    return page.items
+
+
+def show_failures(services: Services, job: JobAnswer, runs: Sequence[RunAnswer]) -> None:
+    """Show why items failed, each with its traceback."""
+    for run in runs:
         if run.error_class:
             _show_failure(services, job, run)
 

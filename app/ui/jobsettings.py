@@ -12,6 +12,7 @@ from voxelight.app.ui.scanchoice import name_scan
 from voxelight.app.ui.wording import DECODING, PRESETS, STOPS, plain
 from voxelight.neuro.profiles.options import DType, GenerationOptions
 
+_LARGEST = 2**53 - 1  # a browser knows no larger whole number for certain
 QUEUES = {None: "GPU where there is one, else CPU", "cpu": "CPU", "gpu": "GPU"}
 
 
@@ -19,14 +20,7 @@ def ask_settings(draft: Draft, recipe: RecipeCardAnswer, scans: Sequence[ScanCho
     """Ask how a job is done; options of a copied job that no field asks for stay."""
     asked: dict[str, Any] = {}
     with st.expander("Seed, queue, priority and options", icon=":material/tune:", expanded=draft.request is not None):
-        seed = st.number_input(
-            "Seed",
-            min_value=0,
-            value=draft.start("seed", 0),
-            step=1,
-            key=draft.key("seed"),
-            help="The same seed, the same result.",
-        )
+        seed = _ask_seed(draft)
         queues = list(QUEUES)
         queue = st.selectbox(
             "Queue", queues, draft.place("queue", queues) or 0, QUEUES.__getitem__, key=draft.key("queue")
@@ -42,7 +36,25 @@ def ask_settings(draft: Draft, recipe: RecipeCardAnswer, scans: Sequence[ScanCho
     if recipe.kind in DECODING:
         asked |= _ask_mask(draft, scans)
     options = kept | {name: value for name, value in asked.items() if value is not None}
-    return {"seed": int(seed), "queue": queue, "priority": priority, "options": options}
+    return {"seed": seed, "queue": queue, "priority": priority, "options": options}
+
+
+def _ask_seed(draft: Draft) -> int:
+    start: int = draft.start("seed", 0)
+    if start > _LARGEST:
+        st.caption(f"Seed {start}, kept from the copied job.")
+        return start
+    return int(
+        st.number_input(
+            "Seed",
+            min_value=0,
+            max_value=_LARGEST,
+            value=start,
+            step=1,
+            key=draft.key("seed"),
+            help="The same seed, the same result.",
+        )
+    )
 
 
 def ask_priority(start: int, key: str, **more: Any) -> int:

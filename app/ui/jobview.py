@@ -12,7 +12,7 @@ from voxelight.app.schemas_jobs import JobChange
 from voxelight.app.services import Services
 from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads
-from voxelight.app.ui.jobitems import show_items
+from voxelight.app.ui.jobitems import show_failures, show_items
 from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress, show_refusal
 from voxelight.app.ui.jobsettings import ask_priority
 from voxelight.app.ui.marks import note_decoding
@@ -74,16 +74,17 @@ def _show(services: Services, job: JobAnswer) -> None:
         show_progress(job)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             show_actions(services, job)
-            if job.done:
+            if job.done or job.status in ACTIVE:
                 st.page_link(
                     "screens/results.py",
                     label="See its results",
                     icon=":material/imagesmode:",
                     query_params={"job": str(job.id)},
+                    disabled=not job.done,
                 )
             offer_downloads(services, job.artifacts)
         show_refusal(job)
-        if job.status == "queued":
+        if job.status in ACTIVE:
             _offer_priority(services, job)
         _show_facts(job)
         for note in job.notes:
@@ -97,10 +98,20 @@ def _show(services: Services, job: JobAnswer) -> None:
             show_scores(job.metrics)
             _show_conditions(services, job)
         _show_sheet(services, job)
-        show_items(services, job)
-        _show_log(services, job)
+        _show_course(services, job)
         if job.status not in ACTIVE:
             show_deletion(services, DeletionTarget(what="job", id=job.id))
+
+
+def _show_course(services: Services, job: JobAnswer) -> None:
+    """Show items, log and failures; while the job runs, what grows stands last, so that nothing jumps."""
+    runs = show_items(services, job)
+    if job.status in ACTIVE:
+        _show_log(services, job)
+        show_failures(services, job, runs)
+    else:
+        show_failures(services, job, runs)
+        _show_log(services, job)
 
 
 def _offer_priority(services: Services, job: JobAnswer) -> None:
@@ -112,7 +123,7 @@ def _offer_priority(services: Services, job: JobAnswer) -> None:
         except VoxelightError as error:
             st.session_state[f"refusal-{job.id}"] = error
 
-    ask_priority(job.priority, key, on_change=act, width=220)
+    ask_priority(job.priority, key, on_change=act, width=220, disabled=job.status != "queued")
 
 
 def _show_log(services: Services, job: JobAnswer) -> None:

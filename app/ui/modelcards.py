@@ -6,6 +6,8 @@ from voxelight.app.schemas import NOTICE
 from voxelight.app.schemas_jobs import CostAnswer, RecipeCardAnswer
 from voxelight.app.ui.wording import KINDS, plain, say_hash, say_precisely, say_weights
 
+_TALLEST = 480
+
 
 def show_facts(recipe: RecipeCardAnswer, whole_hash: bool = False) -> None:
     """Show kind, model, weights and licence of a recipe, what an item takes and what to mind."""
@@ -28,7 +30,7 @@ def show_facts(recipe: RecipeCardAnswer, whole_hash: bool = False) -> None:
 def show_card(recipe: RecipeCardAnswer) -> None:
     """Offer the card of a recipe's model, where one ships."""
     if recipe.card:
-        with st.expander("Model card", icon=":material/description:"):
+        with st.expander("Model card", icon=":material/description:"), st.container(height=_TALLEST, border=False):
             st.markdown(recipe.card)
 
 

@@ -15,6 +15,20 @@ M = TypeVar("M", bound=BaseModel)
 _LABEL_PATTERN = "[A-Za-z0-9]"
 
 
+class BadField(BadInput):
+    """What a person typed into one field of a form.
+
+    Parameters
+    ----------
+    field : name of the field, as the request calls it
+    found, expected, remedy : as of every refusal
+    """
+
+    def __init__(self, field: str, found: str, expected: str, remedy: str) -> None:
+        super().__init__(found, expected, remedy)
+        self.field = field
+
+
 def show_problem(error: VoxelightError | Problem, about: str = "") -> None:
     """Show a refusal."""
     title = f"**{plain(about)}**  \n" if about else ""
@@ -23,6 +37,12 @@ def show_problem(error: VoxelightError | Problem, about: str = "") -> None:
         f"**What to do:** {plain(error.remedy)}",
         icon=":material/block:",
     )
+
+
+def show_beside(error: VoxelightError | None, *fields: str) -> None:
+    """Show a refusal beside the field that it is about; one that names no field belongs beside `""`."""
+    if error is not None and getattr(error, "field", "") in fields:
+        show_problem(error)
 
 
 @contextmanager
@@ -39,7 +59,7 @@ def build(model: type[M], /, **fields: Any) -> M:
 
     Raises
     ------
-    BadInput
+    BadField
         A field does not hold what it should.
     """
     try:
@@ -48,8 +68,18 @@ def build(model: type[M], /, **fields: Any) -> M:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "the form"
         label = _LABEL_PATTERN in str(first.get("ctx", {}).get("pattern", ""))
-        raise BadInput(
+        raise BadField(
+            name,
             f"{say_name(name).lower()} {str(first['input'])[:80]!r}",
             "letters, digits, dots, dashes and underscores, starting with a letter or digit" if label else first["msg"],
             "Correct it and try again.",
         ) from None
+
+
+def find_problem(model: type[M], /, **fields: Any) -> BadField | None:
+    """Return what `build` would refuse, to be shown beside its field while a person types."""
+    try:
+        build(model, **fields)
+    except BadField as error:
+        return error
+    return None

@@ -79,13 +79,18 @@ def _show_holdings(dataset: DatasetAnswer, recipe: RecipeCardAnswer, scans: Sequ
 def _ask_query(draft: Draft, recipe: RecipeCardAnswer) -> ScanQuery:
     start = draft.start("query", None) or ScanQuery()
     fields = st.columns(3)
-    subject = fields[0].text_input("Subject", start.subject or "", key=draft.key("query-subject"), placeholder="Any")
-    session = fields[1].text_input("Session", start.session or "", key=draft.key("query-session"), placeholder="Any")
+    subject = fields[0].text_input(
+        "Subject", start.subject or "", key=draft.key("query-subject"), placeholder="Any", max_chars=120
+    )
+    session = fields[1].text_input(
+        "Session", start.session or "", key=draft.key("query-session"), placeholder="Any", max_chars=120
+    )
     name = fields[2].text_input(
         "File name",
         start.name or "",
         key=draft.key("query-name"),
         placeholder="*T1w*",
+        max_chars=255,
         help="* stands for any letters, ? for one.",
     )
     kind = start.kind if start.kind in recipe.takes else None

@@ -85,7 +85,9 @@ def say_precisely(seconds: float) -> str:
 
 def say_pace(job: JobAnswer, now: datetime) -> str:
     """Return where a job stands in its queue, or how long it has run and how much is left, where that can be told."""
-    left = "no estimate yet" if job.seconds_left is None else f"about {say_seconds(job.seconds_left)} of work left"
+    left = (
+        "no estimate yet" if job.seconds_left is None else f"about {say_seconds(max(1, job.seconds_left))} of work left"
+    )
     if job.status == "queued":
         return f"{say_place(job.place)} on queue {job.queue}, {left}"
     if job.started_at is None:

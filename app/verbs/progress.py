@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from voxelight.app.costs import find_cost
 from voxelight.storage.schema import Job, Run
 
 ACTIVE = ("queued", "running")
@@ -33,21 +34,30 @@ def find_pace(session: Session, recipe: str, queue: str) -> tuple[float, int] | 
 
 
 def find_paces(session: Session, jobs: Iterable[Job]) -> dict[uuid.UUID, float]:
-    """Return what an item of each active job takes, in seconds, by its own items, else by those of its recipe."""
+    """Return what an item of each active job takes, in seconds.
+
+    By its own items, else by those of its recipe here, else as it was measured once elsewhere.
+    """
     paces: dict[uuid.UUID, float] = {}
-    known: dict[tuple[str, str], tuple[float, int] | None] = {}
+    known: dict[tuple[str, str], float | None] = {}
     for job in jobs:
         if job.status not in ACTIVE:
             continue
-        found = _average(session, [job.id]) if job.done else None
-        if found is None:
-            kind = (job.recipe, job.queue)
-            if kind not in known:
-                known[kind] = find_pace(session, *kind)
-            found = known[kind]
-        if found is not None:
-            paces[job.id] = found[0]
+        own = _average(session, [job.id]) if job.done else None
+        kind = (job.recipe, job.queue)
+        if own is None and kind not in known:
+            known[kind] = _find_usual(session, *kind)
+        pace = own[0] if own else known[kind]
+        if pace is not None:
+            paces[job.id] = pace
     return paces
+
+
+def _find_usual(session: Session, recipe: str, queue: str) -> float | None:
+    if (here := find_pace(session, recipe, queue)) is not None:
+        return here[0]
+    measured = find_cost(recipe, queue)
+    return measured.seconds if measured else None
 
 
 def count_left(session: Session, jobs: Iterable[Job]) -> dict[uuid.UUID, int]:

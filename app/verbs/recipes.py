@@ -8,7 +8,7 @@ from typing import get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from voxelight.app.costs import COSTS
+from voxelight.app.costs import find_cost
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.pipelines.choice import find_conditions
 from voxelight.app.schemas import NOTICE, QueueName, RecipeAnswer, ScanQuery
@@ -120,11 +120,13 @@ def _find_costs(session: Session, recipe: str) -> list[CostAnswer]:
     """Return what an item takes on each queue: as finished items here say, else as was measured elsewhere."""
     costs = []
     for queue in get_args(QueueName):
-        measured = {cost.queue: cost for cost in COSTS.get(recipe, ())}.get(queue)
+        measured = find_cost(recipe, queue)
         memory = measured.memory_gib if measured else None
         pace = find_pace(session, recipe, queue)
         if pace is not None:
-            source = f"mean of {pace[1]} finished items here" + (f"; memory: {measured.how}" if measured else "")
+            source = f"mean of {pace[1]} finished items here" + (
+                f"; memory measured on {measured.on}" if measured else ""
+            )
             costs.append(CostAnswer(queue=queue, seconds_an_item=pace[0], memory_gib=memory, source=source))
         elif measured is not None:
             costs.append(

@@ -115,8 +115,10 @@ def test_places_are_counted_on_each_queue_by_itself(services, volumes):
 
 def test_an_estimate_goes_by_what_items_of_the_recipe_took(services, brain):
     first = services.jobs.submit(DECODE)
-    assert first.seconds_left is None
-    assert {run.seconds_left for run in services.jobs.list_runs(first.id)} == {None}
+    [measured] = services.recipes.show("miyawaki-ridge").costs
+    assert "processor time of one core" in measured.source
+    assert first.seconds_left == pytest.approx(first.total * measured.seconds_an_item), "until one was done here"
+    assert services.jobs.list_runs(first.id)[0].seconds_left == pytest.approx(measured.seconds_an_item)
     done = carry_out(services, first.id)
     assert done.seconds_left is None
     took = [run.seconds for run in services.jobs.list_runs(first.id)]
@@ -137,7 +139,7 @@ def test_an_estimate_goes_by_what_items_of_the_recipe_took(services, brain):
     assert services.jobs.show(second.id).seconds_left == pytest.approx(expected), "its own items count first"
     [cost] = services.recipes.show("miyawaki-ridge").costs
     assert cost.queue == "cpu"
-    assert "12 finished items here" in cost.source
+    assert "12 finished items here; memory measured on" in cost.source
 
 
 def test_a_query_takes_what_fits_it_when_it_is_submitted(services):

@@ -123,7 +123,7 @@ def test_a_copy_of_no_job_is_refused_in_words(visit, services, volumes, name):
 def test_a_waiting_job_says_its_place_and_is_put_forward(visit, services, submitted):
     second = services.jobs.submit(services.jobs.find_request(submitted.id))
     app = visit("jobs", job=str(second.id))
-    assert "2nd in line on queue cpu, no estimate yet" in texts(app)
+    assert "2nd in line on queue cpu, about 1 s of work left" in texts(app)
     one(app.selectbox, "Priority").set_value(2).run()
     app.run()
     assert "next in line" in texts(app)
