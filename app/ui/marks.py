@@ -20,11 +20,13 @@ ICON = (
     '<rect x="20" y="20" width="6" height="6" opacity=".25"/></g></svg>'
 )
 _STYLE = Path(__file__).with_name("style.css")
+_SCRIPT = f"<script>{Path(__file__).with_name('frame.js').read_text(encoding='utf-8')}</script>"
 
 
 def show_frame(screen: Screen) -> None:
     """Put style, the notice and the way to the help of this page on the page."""
     st.html(_STYLE)
+    st.html(_SCRIPT, unsafe_allow_javascript=True)
     st.html(
         f'<div class="vx-banner" role="note"><strong>{NOTICE}</strong> Research software.'
         f'<a href="{find_address(screen.document, screen.anchor)}" target="_blank" rel="noopener">'
