@@ -1,14 +1,23 @@
 """Small inputs for the service layer."""
 
 import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import scipy.io
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
+from voxelight.app.api import create_api
 from voxelight.app.schemas import DatasetRequest, ScanRequest
+from voxelight.app.services import Services
 
 
 def _mat(n_stimuli: int, n_repeats: int, seed: int = 0) -> bytes:
@@ -87,3 +96,28 @@ def volumes(services, crops):
     for path in crops:
         services.scans.ingest_path(path, ScanRequest(name=path.name, dataset="volumes"))
     return "volumes"
+
+
+@contextmanager
+def serving(services: Services) -> Iterator[str]:
+    """Serve the API of an installation on a socket, placed as the one process places it; give its address."""
+    api = create_api(services)
+
+    async def placed(scope: Scope, receive: Receive, send: Send) -> None:
+        await api({**scope, "root_path": "/api"}, receive, send)
+
+    server = uvicorn.Server(uvicorn.Config(placed, log_level="warning", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve_api() -> Callable[[Services], AbstractContextManager[str]]:
+    """Serve the API of services that are open already, in a thread, for as long as a block lasts."""
+    return serving

@@ -34,3 +34,7 @@ def test_help_needs_no_database(loaded_by):
 @pytest.mark.parametrize("module", ["voxelight.medseg.train", "voxelight.medseg.segment", "voxelight.neuro.folds"])
 def test_the_pipelines_run_without_the_service(loaded_by, module):
     assert not loaded_by(module) & SERVICE
+
+
+def test_the_client_loads_no_network_and_nothing_of_the_service(loaded_by):
+    assert not loaded_by("voxelight.app.client") & (NETWORKS | PAGES | SERVICE | {"numpy", "scipy", "nibabel"})

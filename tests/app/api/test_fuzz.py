@@ -5,13 +5,10 @@ pytest tests/app/api/test_fuzz.py --hypothesis-profile=long
 
 import io
 import random
-import socket
-import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +16,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.config import (
@@ -93,35 +89,15 @@ class Target:
     turns: Counter[str] = field(default_factory=Counter)
 
 
-@contextmanager
-def serving(services: Services) -> Iterator[str]:
-    """Serve the API of an installation in a thread, placed as `Web` places it."""
-    api = create_api(services)
-
-    async def placed(scope, receive, send):
-        if scope["type"] == "http":
-            await api({**scope, "root_path": "/api"}, receive, send)
-
-    server = uvicorn.Server(uvicorn.Config(placed, log_level="warning", lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
-def on_sqlite(tmp_path_factory, plant_all) -> Iterator[Target]:
+def on_sqlite(tmp_path_factory, plant_all, serve_api) -> Iterator[Target]:
     services = open_services(Settings(home=tmp_path_factory.mktemp("fuzzed") / "home", poll_s=0.05))
-    with closing(services), serving(services) as url:
+    with closing(services), serve_api(services) as url:
         yield Target(url, plant_all(services))
 
 
 @pytest.fixture(scope="module")
-def on_postgresql(postgres, tmp_path_factory, plant_all) -> Iterator[Target]:
+def on_postgresql(postgres, tmp_path_factory, plant_all, serve_api) -> Iterator[Target]:
     name, engine = f"test_{uuid.uuid4().hex}", create_engine(postgres, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
@@ -129,7 +105,7 @@ def on_postgresql(postgres, tmp_path_factory, plant_all) -> Iterator[Target]:
     services = open_services(
         Settings(home=tmp_path_factory.mktemp("fuzzed") / "home", database_url=address, poll_s=0.05)
     )
-    with closing(services), serving(services) as url:
+    with closing(services), serve_api(services) as url:
         yield Target(url, plant_all(services))
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -152,7 +128,7 @@ def ask(case: schemathesis.Case, target: Target) -> None:
     """Send a request, and compare the answer with the schema."""
     plant(case, target)
     left_out = LEFT_OUT + (METHODS if case.path in SHADOWED else [])
-    case.call_and_validate(base_url=target.url, excluded_checks=left_out, timeout=60)
+    case.call_and_validate(base_url=f"{target.url}/api", excluded_checks=left_out, timeout=60)
 
 
 def plant(case: schemathesis.Case, target: Target) -> None:
