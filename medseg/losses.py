@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from monai.losses.dice import DiceCELoss
 from torch import Tensor
 from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+_DICE_CE_BY_CASE = DiceCELoss(softmax=True, include_background=False, smooth_nr=1e-5, smooth_dr=1e-5)
 
 
 def foreground_dice(logits: Tensor, reference: Tensor, smooth: float = 1e-5) -> Tensor:
@@ -34,7 +36,47 @@ def _voxels(x: Tensor) -> tuple[int, ...]:
 
 def foreground_dice_and_cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
     """`foreground_dice` plus the cross-entropy over all labels, one to one (Isensee et al. 2021)."""
-    return foreground_dice(logits, reference) + F.cross_entropy(logits.float(), reference.float())
+    return foreground_dice(logits, reference) + cross_entropy(logits, reference)
+
+
+def dice_and_cross_entropy_by_case(logits: Tensor, reference: Tensor) -> Tensor:
+    """Dice of each sample by itself plus cross-entropy, one to one (MONAI's DiceCELoss without background).
+
+    Unlike `foreground_dice` it is the same however a batch is shared out.
+    """
+    return _DICE_CE_BY_CASE(logits.float(), reference.float())
+
+
+def foreground_dice_and_focal(logits: Tensor, reference: Tensor, gamma: float = 2.0) -> Tensor:
+    """`foreground_dice` plus the focal loss over all labels, one to one, for small structures (Lin et al. 2017).
+
+    Parameters
+    ----------
+    gamma : how little voxels count that are known for sure; 0 is the cross-entropy
+    """
+    log_p = logits.float().log_softmax(dim=1)
+    focal = -((1 - log_p.exp()) ** gamma * reference.float() * log_p).sum(dim=1).mean()
+    return foreground_dice(logits, reference) + focal
+
+
+def regions_dice_and_cross_entropy(logits: Tensor, reference: Tensor, smooth: float = 1e-5) -> Tensor:
+    """Dice plus binary cross-entropy for regions that may overlap, each a channel of its own (nnU-Net).
+
+    Parameters
+    ----------
+    logits : tensor (b, region, i, j[, k]); a sigmoid gives probabilities
+    reference : tensor of the same shape, share of each region
+    """
+    p, g = logits.float().sigmoid(), reference.float()
+    voxels = _voxels(p)
+    overlap = (p * g).sum(voxels)
+    dice = (2 * overlap + smooth) / (p.sum(voxels) + g.sum(voxels) + smooth)
+    return 1 - dice.mean() + F.binary_cross_entropy_with_logits(logits.float(), g)
+
+
+def cross_entropy(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return the cross-entropy over all labels, a mean over pixels or voxels."""
+    return F.cross_entropy(logits.float(), reference.float())
 
 
 def released_dice(logits: Tensor, reference: Tensor) -> Tensor:
@@ -85,7 +127,11 @@ def _reduce(reference: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
     "dice": foreground_dice,
     "dice_ce": foreground_dice_and_cross_entropy,
+    "dice_ce_case": dice_and_cross_entropy_by_case,
+    "dice_focal": foreground_dice_and_focal,
+    "dice_ce_regions": regions_dice_and_cross_entropy,
     "released_dice": released_dice,
 }

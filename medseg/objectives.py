@@ -76,6 +76,7 @@ class Supervised(Objective):
 # What a network's attribute `objective` names; one without it is supervised.
 OBJECTIVES: dict[str, str] = {
     "supervised": "voxelight.medseg.objectives:Supervised",
+    "guided": "voxelight.medseg.guided:GuidedLoss",
 }
 
 

@@ -32,6 +32,7 @@ SEGMENTERS: dict[str, str] = {
     "agunet": "voxelight.models.segmentation.agunet:AGUNetConfig",
     "daunet": "voxelight.models.segmentation.daunet:DAUNetConfig",
     "dagunet": "voxelight.models.segmentation.daunet:DAGUNetConfig",
+    "msga": "voxelight.models.segmentation.msga:MSGAConfig",
     "attention_unet": "voxelight.models.segmentation.attention_unet:AttentionUnetConfig",
     "dynunet": "voxelight.models.segmentation.baselines:DynUNetConfig",
     "segresnet": "voxelight.models.segmentation.baselines:SegResNetConfig",

@@ -14,6 +14,7 @@ SMALL = {
     "agunet": {"filters": (4, 6, 8)},
     "daunet": {"filters": (4, 6, 8)},
     "dagunet": {"filters": (4, 6, 8)},
+    "msga": {"backbone": "resnet18", "width": 8},
     "attention_unet": {"filters": (4, 6, 8)},
     "dynunet": {"filters": (4, 6, 8, 8)},
     "segresnet": {"filters": 8, "blocks_down": (1, 1), "blocks_up": (1,)},

@@ -15,12 +15,6 @@ CDAL = SegmentationKind(
         r"d_downblock|disc_\w+|attn_from_features": "cDAL",
     },
 )
-MSGA = SegmentationKind(
-    cases={},
-    later={
-        r"[pc]am|[pc]am_layer|semantic|multiconv|head|loss|dice2d": "multi-scale self-guided attention",
-    },
-)
 
 
 @dataclass(frozen=True)

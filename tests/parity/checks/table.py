@@ -11,7 +11,7 @@ from checks.files import Fixture, find_fixtures
 KINDS = {
     r"seg_.+_agunet": "checks.agunet:KIND",
     r"seg_.+_cdal": "checks.later:CDAL",
-    r"seg_.+_msga": "checks.later:MSGA",
+    r"seg_.+_msga": "checks.msga:KIND",
     r"seg_.+_patient_metrics": "checks.later:PATIENT_METRICS",
     r"me1_backbone|me1_lowlevel": "checks.later:MINDEYE1",
     r"me2_backbone(_seq\d+)?": "checks.backbone:KIND",
