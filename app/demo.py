@@ -18,10 +18,10 @@ from voxelight.app.schemas import (
 from voxelight.app.services import Services
 from voxelight.storage.artifacts import hash_file
 from voxelight.storage.fetch import PUBLIC_DATA, find_betas_files
+from voxelight.storage.formats.template import find_template
 
 CarryOut = Callable[[JobAnswer], JobAnswer]
 PURPOSE = "demonstration of this software"
-_TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _MIYAWAKI_FOLDER = "fmri_miyawaki2008"
 _DIGITS = 8
 _CROPS = 8  # of each photograph: enough to look at, and quick
@@ -72,13 +72,6 @@ def decode(services: Services, carry_out: CarryOut, out: Path, data: Path | None
         recipe, scans = "simulated-ridge", _keep_simulated(services)
     job = JobRequest(kind="reconstruct", recipe=recipe, dataset=scans[0].dataset, scans=[scan.id for scan in scans])
     return _finish(services, carry_out, job, out / recipe)
-
-
-def find_template() -> Path:
-    """Return the T1 template inside the nilearn package."""
-    import nilearn.datasets
-
-    return Path(nilearn.datasets.__file__).parent / "data" / _TEMPLATE
 
 
 def find_recording(data: Path | None) -> Path | None:

@@ -102,8 +102,15 @@ def segment(volume: Volume, segmenter: Segmenter, progress: Progress | None = No
     return label(prepare(volume, segmenter.recipe), segmenter, progress=progress).label_map
 
 
-def prepare(volume: Volume, recipe: SegmentationRecipe) -> Prepared:
+def prepare(volume: Volume, recipe: SegmentationRecipe, to_space: NDArray[np.float64] | None = None) -> Prepared:
     """Bring a volume to what the networks read; this needs a processor alone, so it can go on beside a device.
+
+    Parameters
+    ----------
+    volume : Volume (c, i, j, k), RAS+
+    recipe : says on which grids
+    to_space : array (4, 4), mm of the volume -> mm of the space that the regions of the recipe are in; None where the
+        volume lies in it already
 
     Raises
     ------
@@ -111,7 +118,7 @@ def prepare(volume: Volume, recipe: SegmentationRecipe) -> Prepared:
         The volume is not what the recipe was made for.
     """
     fields = []
-    for grid in _find_grids(volume, recipe):
+    for grid in _find_grids(volume, recipe, to_space):
         if recipe.regions:
             place = box_of(grid, volume.geometry, _MARGIN_MM)
             array = resample(volume.array[(slice(None), *place)], cut(volume.geometry, place), grid)
@@ -171,7 +178,9 @@ def _label_regions(
     return labels, sure
 
 
-def _find_grids(volume: Volume, recipe: SegmentationRecipe) -> list[Geometry]:
+def _find_grids(
+    volume: Volume, recipe: SegmentationRecipe, to_space: NDArray[np.float64] | None = None
+) -> list[Geometry]:
     channels = recipe.config.get("in_channels", 1)
     if volume.array.shape[0] != channels:
         raise BadInput(
@@ -179,6 +188,8 @@ def _find_grids(volume: Volume, recipe: SegmentationRecipe) -> list[Geometry]:
         )
     if recipe.regions:
         grids = [grid_of_region(region, recipe.spacing_mm) for region in recipe.regions]
+        if to_space is not None:  # whoever placed the volume has seen to what it holds
+            return [Geometry(grid.shape, np.linalg.inv(to_space) @ grid.affine) for grid in grids]
         for grid in grids:
             _refuse_unless_held(grid, volume.geometry)
         return grids
@@ -193,7 +204,7 @@ def _refuse_size(geometry: Geometry, recipe: SegmentationRecipe) -> None:
         raise BadInput(
             f"a field of {' x '.join(f'{side:.0f}' for side in sides)} mm",
             f"{_THINNEST_MM:.0f} to {' x '.join(f'{side:.0f}' for side in largest)} mm",
-            "Cut out the region around one hippocampus, or use hippocampus-mni for a whole head in MNI space.",
+            "Cut out the region around one hippocampus, or use hippocampus-t1 for a whole head.",
         )
 
 
@@ -206,7 +217,7 @@ def _refuse_unless_held(grid: Geometry, geometry: Geometry) -> None:
         raise BadInput(
             f"a field that spans {_span(geometry)} mm",
             f"one that holds {_span(grid)} mm of MNI space",
-            "Register the head to MNI152 first, or cut out one hippocampus and use hippocampus-agunet.",
+            "Use hippocampus-t1, which aligns the head by itself.",
         )
 
 

@@ -66,6 +66,7 @@ class Augmentation(_Options):
     bias: float = Field(0.1, ge=0)
     noise: float = Field(0.12, ge=0)
 
+    align : ``mni152`` where a head is to be aligned first, by an affine map to the template; else it must lie there
 
 class Training(_Options):
     """How the weights are fitted.
@@ -89,6 +90,7 @@ class Training(_Options):
     warm_up: int = Field(100, ge=0)
     loss: str = "dice_ce"
     level_decay: float = Field(0.5, ge=0, le=1)
+    align: Literal["mni152"] | None = None
     average: float = Field(0.995, ge=0, lt=1)
     settling: PositiveInt = 100
     augmentation: Augmentation = Augmentation()
