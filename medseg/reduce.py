@@ -16,10 +16,10 @@ from voxelight.medseg.transforms import resample
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry
 
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 _AXES = 3
 _CHUNK = 1 << 24  # interpolated values in memory at once
 _ALIGNED_MM = 1e-3
-_MOST_LABELS = 2**16
 
 
 class LabelReducer:
@@ -45,8 +45,8 @@ class LabelReducer:
         self._same = source.matches(target)
         self._axes = tuple(_find_axes(source, target))
         self._halos: tuple[dict[tuple[int, ...], Tensor], ...] = ({}, {}, {})
-        kind = np.uint8 if labels <= 2**8 else np.uint16
-        self.labels: NDArray[np.uint8] | NDArray[np.uint16] = np.zeros(target.shape, dtype=kind)
+        few = labels <= 2**8
+        self.labels: Labels = np.zeros(target.shape, np.uint8) if few else np.zeros(target.shape, np.uint16)
         self.confidence = np.zeros(target.shape, dtype=np.float16) if confidence else None
 
     def take(self, box: Box, probabilities: Tensor) -> None:
@@ -155,7 +155,8 @@ class _Axis:
         return torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
 
     def _places(self) -> NDArray[np.float64]:
-        return self.offset + self.step * np.arange(self.targets)
+        places: NDArray[np.float64] = self.offset + self.step * np.arange(self.targets, dtype=np.float64)
+        return places
 
 
 def _find_axes(source: Geometry, target: Geometry) -> list[_Axis]:

@@ -149,6 +149,8 @@ def label(
     def told(number: int) -> Progress | None:
         return progress and (lambda share: progress((number + share) / len(fields)))
 
+    labels: Labels
+    sure: NDArray[np.float16] | None
     if recipe.regions:
         labels, sure = _label_regions(prepared, segmenter, told)
     else:
@@ -200,7 +202,8 @@ def _find_grids(
 def _refuse_size(geometry: Geometry, recipe: SegmentationRecipe) -> None:
     sides = np.array(geometry.shape) * np.array(geometry.spacing)
     largest = np.array(recipe.largest_mm or (np.inf,) * 3)
-    if (sides < _THINNEST_MM).any() or (sides > largest).any():
+    flat = recipe.patch[2] == 1  # made for slices
+    if (sides[: 2 if flat else 3] < _THINNEST_MM).any() or (sides > largest).any():
         raise BadInput(
             f"a field of {' x '.join(f'{side:.0f}' for side in sides)} mm",
             f"{_THINNEST_MM:.0f} to {' x '.join(f'{side:.0f}' for side in largest)} mm",

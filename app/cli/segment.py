@@ -1,6 +1,8 @@
 """Segment files in one go."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +19,21 @@ DATASET = "shell"
 _LABEL_DIGITS = 32
 
 
+def _inference(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a recipe is applied; what is left out is as the recipe says."""
+    for option in (
+        click.option("--confidence", is_flag=True, default=None, help="Write STEM_confidence.nii.gz too."),
+        click.option("--half", is_flag=True, default=None, help="Compute in half precision, on a GPU."),
+        click.option("--fill-holes/--no-fill-holes", default=None, help="Give holes to the label around them."),
+        click.option("--smallest-ml", type=click.FloatRange(min=0), help="Leave out pieces with less volume."),
+        click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="Soften probabilities by it."),
+        click.option("--folds", type=click.IntRange(min=1), help="Average so many weights of an ensemble."),
+        click.option("--mirror/--no-mirror", default=None, help="Average every window with its mirror images."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(cls=Verb)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
 @click.option("--recipe", required=True, help="What to segment; see voxelight recipes list.")
@@ -28,13 +45,14 @@ _LABEL_DIGITS = 32
     help="Folder for the label maps.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every random draw.")
+@_inference
 @click.pass_obj
-def segment(shell: Shell, paths: tuple[Path, ...], recipe: str, out: Path, seed: int) -> None:
+def segment(shell: Shell, /, paths: tuple[Path, ...], recipe: str, out: Path, seed: int, **wishes: Any) -> None:
     """Segment volumes and write their label maps.
 
     PATH is a NIfTI file, a DICOM series packed as .dcm.zip, or a folder of these. Writes STEM_dseg.nii.gz on the grid
     of the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png. Needs no server. Ctrl-C
-    cancels at the next item; what is done stays stored.
+    cancels at the next window; what is done stays stored.
     """
     files = find_files(paths, VOLUMES)
     _refuse_one_stem_twice(files)
@@ -46,7 +64,15 @@ def segment(shell: Shell, paths: tuple[Path, ...], recipe: str, out: Path, seed:
     if not scans:
         raise _as_error(refused[0])
     job = services.jobs.submit(
-        ask(JobRequest, kind="segment", recipe=recipe, dataset=DATASET, scans=[scan.id for scan in scans], seed=seed)
+        ask(
+            JobRequest,
+            kind="segment",
+            recipe=recipe,
+            dataset=DATASET,
+            scans=[scan.id for scan in scans],
+            seed=seed,
+            options={name: value for name, value in wishes.items() if value is not None},
+        )
     )
     with embedded_worker(shell):
         job = carry_out(shell, job)

@@ -2,39 +2,41 @@
 
 import json
 import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
+from voxelight.app.pipelines.ahead import Ahead
 from voxelight.app.pipelines.choice import Choice, choose_scans
+from voxelight.app.pipelines.segment_options import SegmentOptions, describe_inference
 from voxelight.app.pipelines.segmenters import KnownRecipe, find_known, list_known
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.models.values import LabelMap, Provenance, Volume
 from voxelight.storage.formats.images import encode_png
+from voxelight.storage.formats.maps import encode_share
 from voxelight.storage.formats.names import image_stem
-from voxelight.storage.formats.nifti import write_label_map
+from voxelight.storage.formats.nifti import SourceGrid, write_label_map
 from voxelight.storage.formats.volumes import read_image
 from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score
 from voxelight.storage.schema import Dataset, Job, Run, Scan
 from voxelight.storage.stores import Stores
 
 if TYPE_CHECKING:
-    from voxelight.medseg.segment import Segmenter
+    from voxelight.medseg.head import PlacedHead
+    from voxelight.medseg.segment import Prepared, Segmentation, Segmenter
 
 _TAKES = ("volume",)
-
-
-class SegmentOptions(BaseModel):
-    """What a segmentation job can set beside its recipe: nothing yet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_ASK_EVERY_S = 1.0
 
 
 def show_recipes(weights: Path) -> list[RecipeAnswer]:
@@ -66,7 +68,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
         A scan that was named is held.
     """
     known = find_known(stores.weights, request.recipe)
-    check_options(SegmentOptions, request.options)
+    check_options(SegmentOptions, request.options).count_folds(known.folds)
     choice = _choose(session, dataset, request)
     return Plan(
         items=tuple(
@@ -108,8 +110,18 @@ def _name_item(scan: Scan) -> str:
     return f"{visit.subject.label}/{visit.label}/{scan.name}"
 
 
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A scan in memory, as it came and as the networks read it."""
+
+    volume: Volume
+    grid: SourceGrid
+    prepared: "Prepared"
+    placed: "PlacedHead | None" = None
+
+
 class OpenSegmentation:
-    """A segmenter on its device, for the scans of one job."""
+    """A segmenter on its device, for the scans of one job; the next scan is read while this one is segmented."""
 
     at_once = 1
 
@@ -117,53 +129,70 @@ class OpenSegmentation:
         self._stores = stores
         known = find_known(stores.weights, job.recipe)
         _refuse_others(job, known)
-        self._recipe, self._sha256 = known.recipe, known.sha256
-        self._device = find_device(device)
-        self._seed = job.seed
-        self._segmenter = _load(stores.weights, job.recipe, known.sha256, self._device)
+        self._options = check_options(SegmentOptions, job.params.get("options", {}))
+        self._sha256, self._seed, self._device = known.sha256, job.seed, find_device(device)
+        loaded = _load(stores.weights, job.recipe, known.sha256, self._device)
+        self._segmenter = _apply(self._options, loaded)
+        self._ahead = Ahead(self._read)
 
     def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
         """Segment one scan after the other."""
         for run in runs:
             go_on()
-            yield run, self._segment(run)
+            yield run, self._segment(run, go_on)
 
-    def _segment(self, run: Run) -> Outcome:
-        from voxelight.medseg.draw import draw_overlay
-        from voxelight.medseg.segment import segment
+    def _read(self, scan_id: str) -> _Read:
+        from voxelight.medseg.segment import prepare
 
-        stem = image_stem(run.scan.name)
-        with self._stores.blobs.local_file(run.scan.blob_sha256, run.scan.name) as path:
+        with self._stores.sessions() as session:
+            scan = session.get_one(Scan, uuid.UUID(scan_id))
+            sha256, name = scan.blob_sha256, scan.name
+        with self._stores.blobs.local_file(sha256, name) as path:
             volume, grid = read_image(path)
-        label_map = segment(volume, self._segmenter)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{stem}_dseg.nii.gz"
-            write_label_map(file, label_map, grid)
-            content = file.read_bytes()
-        provenance = self._describe(run)
+        recipe = self._segmenter.recipe
+        if recipe.align is None:
+            return _Read(volume, grid, prepare(volume, recipe))
+        from voxelight.medseg.find import prepare_head
+        from voxelight.storage.formats.template import read_template
+
+        return _Read(volume, grid, *prepare_head(volume, recipe, read_template()))
+
+    def _segment(self, run: Run, go_on: Callable[[], None]) -> Outcome:
+        from voxelight.medseg.segment import label
+
+        read = self._ahead.take(str(run.scan_id))
+        self._ahead.start(self._find_next(run))
+        found = label(read.prepared, self._segmenter, self._options.confidence, _now_and_then(go_on))
+        provenance = self._describe(run, read)
         return Outcome(
-            files=(
-                OutputFile("label_map", f"{stem}_dseg.nii.gz", "application/gzip", content),
-                OutputFile("overlay", f"{stem}_overlay.png", "image/png", encode_png(draw_overlay(volume, label_map))),
-                OutputFile("sidecar", f"{stem}_dseg.json", "application/json", _sidecar(run, label_map, provenance)),
-            ),
+            files=tuple(_encode(image_stem(run.scan.name), read, found, _sidecar(run, found, provenance))),
             provenance=provenance,
-            scores=_score(volume, label_map),
-            label_names=label_map.names,
-            volumes_ml=label_map.volumes_ml(),
+            scores=_score(read.volume, found.label_map),
+            label_names=found.label_map.names,
+            volumes_ml=found.label_map.volumes_ml(),
         )
+
+    def _find_next(self, run: Run) -> str | None:
+        """Return the scan that is most likely segmented after this one."""
+        waiting = select(Run.scan_id).where(Run.job_id == run.job_id, Run.status == "pending", Run.attempts == 0)
+        with self._stores.sessions() as session:
+            scan_id = session.scalar(waiting.where(Run.position > run.position).order_by(Run.position).limit(1))
+        return None if scan_id is None else str(scan_id)
 
     def finish(self, runs: list[Run]) -> JobOutcome:
         """Nothing belongs to a segmentation job as a whole."""
+        self._ahead.drop()
         return JobOutcome()
 
-    def _describe(self, run: Run) -> dict[str, Any]:
+    def _describe(self, run: Run, read: _Read) -> dict[str, Any]:
+        options = describe_inference(self._segmenter.recipe, len(self._segmenter.networks), self._options.half)
         provenance = Provenance(
-            recipe=self._recipe.name,
+            recipe=self._segmenter.recipe.name,
             weights_sha256=self._sha256,
             revision=find_revision(),
             seed=self._seed,
             device=self._device,
+            options=options | ({"aligned": read.placed.describe()} if read.placed else {}),
         )
         return describe(provenance, {run.scan.name: run.scan.blob_sha256})
 
@@ -189,15 +218,51 @@ def _load(weights: Path, recipe: str, sha256: str, device: str) -> "Segmenter":
     from voxelight.medseg.segment import build_segmenter
 
     known = find_known(weights, recipe)
-    [state] = known.load()
-    return build_segmenter(known.recipe, state, device)
+    return build_segmenter(known.recipe, known.load(), device)
 
 
-def _sidecar(run: Run, label_map: LabelMap, provenance: dict[str, Any]) -> bytes:
+def _now_and_then(go_on: Callable[[], None]) -> Callable[[float], None]:
+    """Ask between windows whether to go on, but not more often than is worth the question."""
+    asked = time.monotonic()
+
+    def tell(_: float) -> None:
+        nonlocal asked
+        if time.monotonic() - asked > _ASK_EVERY_S:
+            go_on()
+            asked = time.monotonic()
+
+    return tell
+
+
+def _apply(options: SegmentOptions, loaded: "Segmenter") -> "Segmenter":
+    """Return a segmenter as the options of a job want it."""
+    if options.half and loaded.device == "cpu":
+        raise BadInput("half precision on the processor", "half precision on a GPU", "Leave out the option half.")
+    networks = loaded.networks[: options.count_folds(len(loaded.networks))]
+    return replace(loaded, recipe=options.apply(loaded.recipe), networks=networks, half=options.half)
+
+
+def _encode(stem: str, read: _Read, found: "Segmentation", sidecar: bytes) -> Iterator[OutputFile]:
+    from voxelight.medseg.draw import draw_overlay
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{stem}_dseg.nii.gz"
+        write_label_map(file, found.label_map, read.grid)
+        yield OutputFile("label_map", file.name, "application/gzip", file.read_bytes())
+    overlay = encode_png(draw_overlay(read.volume, found.label_map))
+    yield OutputFile("overlay", f"{stem}_overlay.png", "image/png", overlay)
+    yield OutputFile("sidecar", f"{stem}_dseg.json", "application/json", sidecar)
+    if found.confidence is not None:
+        content = encode_share(found.confidence, read.grid)
+        yield OutputFile("confidence", f"{stem}_confidence.nii.gz", "application/gzip", content)
+
+
+def _sidecar(run: Run, found: "Segmentation", provenance: dict[str, Any]) -> bytes:
     content = {
         "Sources": [run.scan.name],
-        "LabelNames": {str(number): name for number, name in label_map.names.items()},
-        "VolumesMl": label_map.volumes_ml(),
+        "LabelNames": {str(number): name for number, name in found.label_map.names.items()},
+        "VolumesMl": found.label_map.volumes_ml(),
+        "Cleaned": {name: asdict(change) for name, change in found.cleaned.items()},
         "GeneratedBy": [{"Name": "voxelight", "Version": provenance["revision"]}],
         "Provenance": provenance,
         "Notice": NOTICE,

@@ -1,6 +1,7 @@
 """Segmentation recipes that a job can name: those that ship, and the models of this installation. No torch."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ class KnownRecipe:
     sha256 : of the weights
     licence : SPDX identifier, or what is known of the terms
     load : reads the tensors after checking their hashes, one state a fold
+    folds : how many weights are averaged
     """
 
     recipe: SegmentationRecipe
@@ -34,6 +36,7 @@ class KnownRecipe:
     sha256: str
     licence: str
     load: "Callable[[], list[dict[str, Tensor]]]"
+    folds: int = 1
 
 
 def list_known(weights: Path) -> list[KnownRecipe]:
@@ -69,9 +72,21 @@ def find_known(weights: Path, name: str) -> KnownRecipe:
 
 
 def _describe(recipe: SegmentationRecipe) -> KnownRecipe:
-    facts = WEIGHTS[recipe.weights]
-    return KnownRecipe(recipe, recipe.weights, facts.sha256, facts.licence, lambda: [load_weights(recipe.weights)])
+    names = (recipe.weights, *recipe.ensemble)
+    licence = WEIGHTS[recipe.weights].licence
+    return KnownRecipe(
+        recipe, recipe.weights, _hash(names), licence, lambda: [load_weights(name) for name in names], len(names)
+    )
 
 
 def _describe_trained(trained: TrainedModels, model: TrainedModel) -> KnownRecipe:
-    return KnownRecipe(model.recipe, model.name, model.sha256, model.licence, partial(trained.load, model.name))
+    load = partial(trained.load, model.name)
+    return KnownRecipe(model.recipe, model.name, model.sha256, model.licence, load, len(model.sha256s))
+
+
+def _hash(names: Sequence[str]) -> str:
+    """Return the hash of one file of weights; of several that of the lines of ``sha256sum``."""
+    if len(names) == 1:
+        return WEIGHTS[names[0]].sha256
+    lines = "".join(f"{WEIGHTS[name].sha256}  {WEIGHTS[name].file}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def fuse(network: Network, example: Tensor) -> Network:
         _replace(fused, names[convolution], names[norm])
     if example.dim() in (4, 5):
         layout = torch.channels_last if example.dim() == 4 else torch.channels_last_3d
-        fused = fused.to(memory_format=layout)  # type: ignore[call-overload]
+        fused = fused.to(memory_format=layout)
     return fused if _agree(network, fused, example) else network
 
 
@@ -88,7 +88,8 @@ def _find_pairs(network: nn.Module, example: Tensor) -> dict[nn.Module, nn.Modul
 
 def _replace(network: nn.Module, convolution: str, norm: str) -> None:
     before = network.get_submodule(convolution)
-    merged = fuse_conv_bn_eval(before, network.get_submodule(norm), transpose=_is_transposed(before))  # type: ignore[type-var]
+    after = cast(nn.BatchNorm3d, network.get_submodule(norm))
+    merged = fuse_conv_bn_eval(before, after, transpose=_is_transposed(before))  # type: ignore[type-var]
     network.set_submodule(convolution, merged)
     network.set_submodule(norm, nn.Identity())
 

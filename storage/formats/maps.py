@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.models.values import Geometry
-from voxelight.storage.formats.nifti import read_source_grid
+from voxelight.storage.formats.nifti import RAS, SourceGrid, read_source_grid
 
 _MNI152 = 4  # NIFTI_XFORM_MNI_152
+_SHARE_STEPS = 250  # a byte holds a share to within 0.002
 
 
 def is_mni152(path: Path) -> bool:
@@ -40,3 +41,21 @@ def encode_map(image: Any) -> bytes:
     with gzip.GzipFile("", "wb", 6, buffer, mtime=0) as packed:
         packed.write(image.to_bytes())
     return buffer.getvalue()
+
+
+def encode_share(share: NDArray[np.floating[Any]], grid: SourceGrid) -> bytes:
+    """Return shares (i, j, k) in RAS+, from 0 to 1, as a ``.nii.gz`` on the grid of a file, one byte a voxel.
+
+    Parameters
+    ----------
+    share : array on the voxels of `grid`, axes in RAS+ order
+    grid : of the file that they belong to
+    """
+    back = nib.orientations.ornt_transform(RAS, grid.axes)
+    steps = np.rint(nib.apply_orientation(share, back).astype(np.float32) * _SHARE_STEPS).astype(np.uint8)
+    image = (nib.Nifti1Image if grid.version == 1 else nib.Nifti2Image)(steps, grid.affine)
+    for field, value in grid.placement.items():
+        image.header[field] = value
+    image.header["xyzt_units"] = grid.units
+    image.header.set_slope_inter(1 / _SHARE_STEPS, 0)
+    return encode_map(image)

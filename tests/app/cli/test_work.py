@@ -161,3 +161,35 @@ def test_the_shell_shows_what_the_services_store(ask, home, recording, tmp_path)
     services.close()
     assert ask("results", "list")["items"] == stored
     assert ask("jobs", "show", job["id"])["metrics"] == job["metrics"]
+
+
+def test_how_a_recipe_is_applied_is_chosen_and_recorded(ask, hippocampus, tmp_path):
+    ask("segment", hippocampus[0], "--recipe", "hippocampus-agunet", "--out", tmp_path / "plain", "--confidence")
+    wishes = ("--no-mirror", "--temperature", 2, "--smallest-ml", 1.4, "--fill-holes", "--confidence")
+    ask("segment", hippocampus[0], "--recipe", "hippocampus-agunet", "--out", tmp_path / "other", *wishes)
+    stem = hippocampus[0].name.removesuffix(".nii.gz")
+    facts, sure, labels = {}, {}, {}
+    for name in ("plain", "other"):
+        facts[name] = json.loads((tmp_path / name / f"{stem}_dseg.json").read_text())
+        image = nib.load(tmp_path / name / f"{stem}_confidence.nii.gz")
+        np.testing.assert_allclose(image.affine, nib.load(hippocampus[0]).affine, atol=1e-5)
+        sure[name] = image.get_fdata()
+        labels[name] = np.asarray(nib.load(tmp_path / name / f"{stem}_dseg.nii.gz").dataobj)
+    done = {name: each["Provenance"]["options"] for name, each in facts.items()}
+    assert (
+        done["plain"] | {"mirror_axes": [], "temperature": 2.0, "smallest_ml": 1.4, "fill_holes": True} == done["other"]
+    )
+    assert done["plain"]["mirror_axes"] == [0]
+    assert done["plain"]["folds"] == 1
+    assert (sure["plain"].min(), sure["plain"].max()) == (pytest.approx(0.5, abs=0.17), pytest.approx(1, abs=0.002))
+    assert sure["other"].mean() < sure["plain"].mean()
+    small = [name for name, volume in facts["plain"]["VolumesMl"].items() if volume < 1.3]
+    assert small  # the anterior part of this one has 1.299 ml
+    assert {name: facts["other"]["Cleaned"][name]["removed_ml"] > 1 for name in small} == {"anterior": True}
+    assert set(np.unique(labels["other"])) == {0, 2}
+
+
+def test_what_a_recipe_can_not_do_is_refused(shell, hippocampus, tmp_path):
+    for wish, words in ((("--folds", 2), "2 folds"), (("--half",), "half precision")):
+        result = shell("segment", hippocampus[0], "--recipe", "hippocampus-agunet", "--out", tmp_path, *wish, code=2)
+        assert words in result.stderr
