@@ -25,29 +25,31 @@ def show_decoded(services: Services, result: ResultAnswer, control: ControlAnswe
     """Show one stimulus with all samples, as a generator drew them."""
     st.markdown(f"**{plain(result.item)}**  \nsubject {plain(result.subject)}")
     decoded, unrefined = _find(result, "reconstruction"), _find(result, "unrefined")
-    seeds = [each.seed for each in result.decoded]
     strip: list[Shown] = [(file, "Seen", "Stimulus") for file in _find(result, "stimulus")[:1]]
-    for number, file in enumerate(decoded):
-        named = f", seed {number + 1}" if len(decoded) > 1 else ""
-        strip.append((file, f"Model estimate{named}", f"Reconstruction{named}"))
-    _show_strip(services, result, "seen", strip + _show_control(control, len(decoded) or 1))
     if decoded:
-        _say_samples(len(decoded), seeds)
-    if unrefined and decoded:
-        st.caption("The same samples before refinement")
-        named_files = [(file, f"Unrefined, seed {number}", "Unrefined") for number, file in enumerate(unrefined, 1)]
-        _show_strip(services, result, "unrefined", named_files)
-    elif unrefined:
-        _show_strip(
-            services, result, "unrefined", [(file, "Model estimate, unrefined", "Unrefined") for file in unrefined]
-        )
-    captions = [
-        f"{plain(each.caption)}  \n:small[Decoded caption, seed {each.seed}]" for each in result.decoded if each.caption
-    ]
-    for caption in captions:
-        st.markdown(caption)
+        strip += _name_samples(decoded, "Model estimate", "Reconstruction")
+    else:
+        strip += _name_samples(unrefined, "Model estimate, unrefined", "Unrefined")
+    _show_strip(services, result, "seen", strip)
+    if decoded:
+        _say_samples(len(decoded))
+    for each in result.decoded:
+        if each.caption:
+            st.markdown(f"{plain(each.caption)}  \n:small[Decoded caption {each.rank + 1}, seed {each.seed}]")
     _show_retrieved(services, result)
+    if control.shuffled:
+        st.caption(f"Control: decoded from the betas of {plain(control.shuffled_item)}", help=_SHUFFLED_HELP)
+        samples = control.shuffled[: len(decoded) or 1]
+        _show_strip(services, result, "shuffled", _name_samples(samples, "Control", "Control, from other betas"))
+    if decoded and unrefined:
+        st.caption("The same samples before refinement")
+        _show_strip(services, result, "unrefined", _name_samples(unrefined, "Unrefined", "Unrefined"))
     _show_scores(result, result.metrics)
+
+
+def _name_samples(files: Sequence[ArtifactAnswer], caption: str, alt: str) -> list[Shown]:
+    numbers = [f", seed {number}" if len(files) > 1 else "" for number in range(1, len(files) + 1)]
+    return [(file, caption + number, alt) for file, number in zip(files, numbers, strict=True)]
 
 
 def show_reconstructed(services: Services, result: ResultAnswer, control: ControlAnswer) -> None:
@@ -59,7 +61,7 @@ def show_reconstructed(services: Services, result: ResultAnswer, control: Contro
     for number, file in list(enumerate(decoded))[first : first + _A_PAGE]:
         strip: list[Shown] = [(seen[number], "Seen", "Stimulus")] if number < len(seen) else []
         strip.append((file, "Model estimate", "Reconstruction"))
-        _show_strip(services, result, f"pair-{number}", strip + (_show_control(control, 1) if number == first else []))
+        _show_strip(services, result, f"pair-{number}", strip + (_show_control(control) if number == first else []))
         name = names.get(file.id, "")
         metrics = [metric for metric in result.metrics if metric.label == name]
         if len(decoded) > 1:
@@ -74,19 +76,16 @@ def _choose_page(result: ResultAnswer, count: int) -> int:
     return (st.pagination(pages, key=f"stimuli-{result.id}") - 1) * _A_PAGE
 
 
-def _say_samples(count: int, seeds: Sequence[int]) -> None:
+def _say_samples(count: int) -> None:
     if count == 1:
         st.caption("One sample: how much of it is luck is not known. Decode with three samples or more to see.")
     else:
-        st.caption(
-            f"All {count} samples that were drawn are shown, in their order; none was picked.",
-            help=f"Seeds {', '.join(map(str, seeds))}",
-        )
+        st.caption(f"All {count} samples that were drawn are shown, in their order; none was picked.")
 
 
-def _show_control(control: ControlAnswer, most: int) -> list[Shown]:
+def _show_control(control: ControlAnswer) -> list[Shown]:
     caption = f"Control: from the betas of {control.shuffled_item}"
-    return [(file, caption, "Control, from other betas") for file in control.shuffled[:most]]
+    return [(file, caption, "Control, from other betas") for file in control.shuffled[:1]]
 
 
 def _show_retrieved(services: Services, result: ResultAnswer) -> None:
@@ -109,15 +108,14 @@ def _show_strip(services: Services, result: ResultAnswer, name: str, strip: Sequ
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
         for number, (picture, caption, alt) in enumerate(strip):
-            with st.container(key=f"pixels-{result.id}-{name}-{number}", width=_WIDTH):
+            with st.container(key=f"pixels-strip-{result.id}-{name}-{number}", width=_WIDTH):
                 show_picture(services, picture, alt=alt, caption=caption)
 
 
 def _show_scores(result: ResultAnswer, metrics: Sequence[MetricAnswer]) -> None:
     """Show scores, each beside its controls where an evaluation has given them."""
-    plainly = [metric for metric in metrics if not metric.detail.get("controls")]
-    if plainly:
-        st.caption(" · ".join(_say_metric(metric, result) for metric in plainly))
+    if metrics:
+        st.caption(" · ".join(_say_metric(metric, result) for metric in metrics))
     controlled = [metric for metric in metrics if metric.detail.get("controls")]
     if not controlled:
         return
@@ -134,7 +132,9 @@ def _show_scores(result: ResultAnswer, metrics: Sequence[MetricAnswer]) -> None:
 
 def _say_metric(metric: MetricAnswer, result: ResultAnswer) -> str:
     label = f" of {plain(metric.label)}" if metric.label and len(result.stimuli) > 1 else ""
-    return f"{plain(say_score(metric.name))}{label} {plain(say_number(metric.value))}"
+    null = metric.detail.get("controls", {}).get("null")
+    beside = "" if null is None else f" (null {plain(say_number(null))})"
+    return f"{plain(say_score(metric.name))}{label} {plain(say_number(metric.value))}{beside}"
 
 
 def _find(result: ResultAnswer, role: str) -> list[ArtifactAnswer]:

@@ -27,25 +27,30 @@ _APPLIED = "search-applied"
 def ask_query(services: Services) -> ResultQuery:
     """Ask for conditions and order; each stands in the address of the page."""
     search = _apply_search(services)
-    first, last = _ask_first_row(services)
-    with st.expander(
-        "More conditions", icon=":material/tune:", expanded=_any_set("session", "scan", "metric", "words")
-    ):
-        scores = _ask_more(services)
-    order = _ask_order(services, scores)
-    state = st.session_state
-    query = build(
-        ResultQuery,
-        **{key: state[key] for key in _CHOICES if state[key] is not None},
-        **{key: state[key].strip() for key in _TEXTS if state[key].strip()},
-        job=ask_job(),
-        simulated={"true": True, "false": False}.get(state["simulated"] or ""),
-        since=start_of(first),
-        until=start_of(last + timedelta(days=1)) if last else None,
-        metric=_split(state["metric"]),
-        sort=order,
-    )
-    _show_searches(services, query, search)
+    with st.container(key="filters"):
+        first, last = _ask_first_row(services)
+        with st.expander(
+            "More conditions", icon=":material/tune:", expanded=_any_set("session", "scan", "metric", "words")
+        ):
+            scores = _ask_more(services)
+    job = ask_job()
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        order = _ask_order(scores)
+        state = st.session_state
+        query = build(
+            ResultQuery,
+            **{key: state[key] for key in _CHOICES if state[key] is not None},
+            **{key: state[key].strip() for key in _TEXTS if state[key].strip()},
+            job=job,
+            simulated={"true": True, "false": False}.get(state["simulated"] or ""),
+            since=start_of(first),
+            until=start_of(last + timedelta(days=1)) if last else None,
+            metric=_split(state["metric"]),
+            sort=order,
+        )
+        _show_searches(services, query, search)
+    if search:
+        _show_changes(services, query, search)
     return query
 
 
@@ -148,25 +153,26 @@ def _ask_text(label: str, key: str, help: str, placeholder: str = "Any") -> None
     st.text_input(label, key=key, bind="query-params", placeholder=placeholder, help=help)
 
 
-def _ask_order(services: Services, scores: list[str]) -> str:
+def _ask_order(scores: list[str]) -> str:
     names = dict(ORDERS)
     for score in scores:
         names |= {f"-{score}": f"{score}, highest first", score: f"{score}, lowest first"}
     kept = _take("sort", names)
     options = list(names) if kept is None or kept in names else [*names, kept]
-    with st.container(width=320):
-        chosen = st.selectbox(
-            "Sort by", options, key="sort", bind="query-params", format_func=lambda name: names.get(name, name)
-        )
+    chosen = st.selectbox(
+        "Sort by", options, key="sort", bind="query-params", format_func=lambda name: names.get(name, name), width=280
+    )
     return chosen or "-time"
 
 
 def _take(key: str, names: dict[str, str]) -> str | None:
-    """Return what is chosen; an address may have it in words or as HTTP does, and hold though nothing has it now."""
+    """Return what is chosen; what the address says holds, in words or as HTTP has it, though nothing has it now."""
     asked = st.query_params.get(key)
-    if asked and key not in st.session_state:
-        st.session_state[key] = {words: name for name, words in names.items()}.get(asked, asked)
-        st.query_params[key] = names.get(asked, asked)
+    if asked in names:
+        st.query_params[key] = names[asked]  # a choice finds itself in the address by its words
+        st.rerun()
+    if asked and st.session_state.get(key) is None and asked not in names.values():
+        st.session_state[key] = asked
     kept: str | None = st.session_state.get(key)
     return kept
 
@@ -204,24 +210,21 @@ def _set_state(query: ResultQuery) -> None:
 def _show_searches(services: Services, query: ResultQuery, search: SearchAnswer | None) -> None:
     """Offer what is saved, and to save what is asked now."""
     saved = services.searches.list(limit=LISTED).items
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        if saved:
-            titles = {each.slug: each.title for each in saved}
-            st.selectbox(
-                "Saved searches",
-                list(titles),
-                index=list(titles).index(search.slug) if search else None,
-                key=f"saved-{search.slug if search else ''}",
-                placeholder="Open one",
-                format_func=lambda slug: titles[slug],
-                on_change=_open,
-                args=(f"saved-{search.slug if search else ''}",),
-                width=280,
-            )
-        with st.popover("Save this search", icon=":material/bookmark_add:"):
-            _show_form(services, query)
-        if search:
-            _show_changes(services, query, search)
+    if saved:
+        titles = {each.slug: each.title for each in saved}
+        st.selectbox(
+            "Saved searches",
+            list(titles),
+            index=list(titles).index(search.slug) if search else None,
+            key=f"saved-{search.slug if search else ''}",
+            placeholder="Open one",
+            format_func=lambda slug: titles[slug],
+            on_change=_open,
+            args=(f"saved-{search.slug if search else ''}",),
+            width=280,
+        )
+    with st.popover("Save this search", icon=":material/bookmark_add:"):
+        _show_form(services, query)
 
 
 def _open(key: str) -> None:
@@ -244,15 +247,17 @@ def _show_form(services: Services, query: ResultQuery) -> None:
 
 
 def _show_changes(services: Services, query: ResultQuery, search: SearchAnswer) -> None:
-    if query != search.query and st.button("Save the changes", icon=":material/save:", type="tertiary"):
-        services.searches.change(search.slug, SearchChange(query=query), search.version)
-        st.rerun()
-    if st.button("Forget this search", icon=":material/bookmark_remove:", type="tertiary", help="The results stay"):
-        with suppress(NotFound):  # somebody else was quicker
-            services.searches.delete(search.slug, search.version)
-        del st.query_params["search"]
-        st.rerun()
-    st.markdown(f":small[Link: `{plain(search.url)}`]")
+    """Show the address of a saved search, and let it be changed or forgotten."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{plain(search.title)}**, under the address `{search.url}`", width="content")
+        if query != search.query and st.button("Save the changes", icon=":material/save:", type="tertiary"):
+            services.searches.change(search.slug, SearchChange(query=query), search.version)
+            st.rerun()
+        if st.button("Forget this search", icon=":material/bookmark_remove:", type="tertiary", help="The results stay"):
+            with suppress(NotFound):  # somebody else was quicker
+                services.searches.delete(search.slug, search.version)
+            del st.query_params["search"]
+            st.rerun()
 
 
 def _split(ranges: str) -> list[str]:

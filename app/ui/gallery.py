@@ -73,7 +73,7 @@ def _show_label_map(services: Services, result: ResultAnswer) -> None:
 
 
 def _show_rest(services: Services, result: ResultAnswer) -> None:
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if result.kind == "segment":
             link_page("viewer", "Viewer", "view_in_ar", help="Planes, 3-D and corrections", result=str(result.id))
         link_page(

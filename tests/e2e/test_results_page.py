@@ -1,5 +1,6 @@
 """Results in a browser: narrowed, sorted, saved under an address, and two jobs beside each other."""
 
+import re
 import time
 
 import httpx
@@ -63,6 +64,16 @@ def test_results_are_narrowed_sorted_and_saved(visit, server, jobs):
     saved = server.get("/api/v1/searches/worst-first").json()["query"]
     assert (saved["sort"], saved["metric"]) == ("two_way", ["pixel_correlation:-1..1"])
     visit.shoot("results-saved-search")
+    somebody = type(visit)(visit.page.context.browser.new_page(), server)  # who was never here
+    somebody.open("/results?search=worst-first", "Results")
+    expect(somebody.page.get_by_role("textbox", name="Scores")).to_have_value("pixel_correlation:-1..1")
+    expect(shown_items(somebody).first).to_contain_text(expected[0]["item"])
+    somebody.open(f"/results?job={jobs[0]}&sort=two_way&kind=reconstruct", "Results")  # as HTTP has it
+    expect(shown_items(somebody).first).to_contain_text(expected[0]["item"])
+    expect(somebody.page).to_have_url(re.compile("kind=Reconstruction"))
+    somebody.open("/results?dataset=gone", "Results")
+    expect(somebody.page.get_by_text("No result fits this filter")).to_be_visible()
+    somebody.page.close()
     visit.open("/results?search=worst-first", "Results")
     expect(visit.page.get_by_role("textbox", name="Scores")).to_have_value("pixel_correlation:-1..1")
     expect(shown_items(visit).first).to_contain_text(expected[0]["item"])

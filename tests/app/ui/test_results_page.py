@@ -101,6 +101,20 @@ def test_an_address_brings_back_its_filter(visit, job):
     assert not visit("results", job="nonsense").json
 
 
+def test_an_address_holds_as_http_says_it_and_though_nothing_has_it(visit, services, job):
+    lowest = services.results.query(ResultQuery(sort="two_way"), limit=1).items[0].item
+    app = visit("results", kind="reconstruct", sort="two_way")
+    assert len(app.json) == job.total
+    assert next(each.value for each in app.markdown if "subject" in each.value).startswith(f"**{lowest}**")
+    assert (app.query_params["kind"], app.query_params["sort"]) == ("Reconstruction", "two_way, lowest first")
+    assert not visit("results", kind="segment").json
+    for gone in ({"model": "gone"}, {"recipe": "gone"}):
+        assert "No result fits this filter" in texts(visit("results", **gone))
+    refused = visit("results", kind="nonsense")
+    assert "What to do" in texts(refused)
+    assert not refused.exception
+
+
 def test_models_names_recipes_with_weights_and_licence(visit, services, job):
     app = visit("models")
     for recipe in services.jobs.list_recipes():
