@@ -11,7 +11,7 @@ from voxelight.app.api.etags import IfNoneMatch, answer_tagged, tag_content
 from voxelight.app.schemas import Page, ResultAnswer, ResultQuery
 from voxelight.app.schemas_search import SparseResult
 
-router = APIRouter(prefix="/results", tags=["results"])
+router = APIRouter(tags=["results"])
 
 
 class ResultPaging(ResultQuery, Paging):
@@ -21,7 +21,7 @@ class ResultPaging(ResultQuery, Paging):
     fields: str | None = Field(None, max_length=400, description="fields of each, commas between; id always")
 
 
-@router.get("", response_model=Page[ResultAnswer] | Page[SparseResult])
+@router.get("/results", response_model=Page[ResultAnswer] | Page[SparseResult])
 def query_results(services: Door, asked: Annotated[ResultPaging, Query()]) -> Response:
     """Query what runs gave, newest first unless sorted, with the files, scores and provenance of each.
 
@@ -38,8 +38,14 @@ def query_results(services: Door, asked: Annotated[ResultPaging, Query()]) -> Re
     return Response(page, media_type="application/json")
 
 
-@router.get("/{run_id}", response_model=ResultAnswer, responses={304: {"description": "It is still the same"}})
+@router.get("/results/{run_id}", response_model=ResultAnswer, responses={304: {"description": "It is still the same"}})
 def show_result(services: Door, run_id: uuid.UUID, if_none_match: IfNoneMatch = None) -> Response:
     """Show what one run gave; its `ETag` is a hash of what is shown."""
     answer = services.results.show(run_id)
     return answer_tagged(answer, tag_content(answer), if_none_match)
+
+
+@router.get("/metrics")
+def list_metrics(services: Door) -> Page[str]:
+    """List the names of all metrics that some result has, for conditions and order."""
+    return Page(items=services.results.list_metrics(), next_cursor=None)

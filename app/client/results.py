@@ -7,7 +7,7 @@ from typing import Any
 
 from voxelight.app.client.connection import Connection, path_of, read_params
 from voxelight.app.client.tagged import Tagged, tag_version
-from voxelight.app.schemas import ResultAnswer, ResultQuery
+from voxelight.app.schemas import Page, ResultAnswer, ResultQuery
 from voxelight.app.schemas_exports import ControlAnswer
 from voxelight.app.schemas_search import CompareAnswer, SearchAnswer, SearchChange, SearchRequest, SparseResult
 from voxelight.app.schemas_viewer import CorrectionRequest, InterpolationRequest, VersionAnswer, ViewAnswer
@@ -41,6 +41,10 @@ class Results:
         """Go through the same with some of their fields only, which is sooner there; `id` is always one."""
         params = read_params(query, search=search, fields=",".join(fields))
         return self._connection.iterate(SparseResult, "/results", params)
+
+    def list_metrics(self) -> Iterator[str]:
+        """Go through the names of all metrics that some result has, for conditions and order."""
+        return iter(self._connection.ask(Page[str], "GET", "/metrics").items)
 
     def show(self, run_id: uuid.UUID) -> ResultAnswer:
         """Return what one run gave."""

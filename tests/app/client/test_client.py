@@ -151,6 +151,7 @@ def ask_for_results(client, job, carry_out):
     assert values == sorted(values, reverse=True)
     assert [each.id for each in client.results.pick(["metrics"], query)] == [each.id for each in found]
     assert all(each.item is None for each in client.results.pick(["metrics"], query))
+    assert {"two_way", "pixel_correlation"} <= set(client.results.list_metrics())
     best = client.results.show_tagged(found[0].id)
     assert client.results.refresh(best) is best
     assert client.results.show(found[0].id) == found[0] == best.value
