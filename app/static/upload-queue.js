@@ -5,7 +5,7 @@ const ENDPOINT = "/api/v1/uploads";
 const AT_ONCE = 3;
 const PIECE_BYTES = 32 * 2 ** 20; // a proxy takes no endless body, and a broken line costs no more than this
 const SMALL_BYTES = 2 ** 20;
-const ALONE = [".nii", ".nii.gz", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".zip"];
+const ALONE = [".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".zip"];
 const RETRIES_MS = [0, 1000, 3000, 5000, 10000, 20000, 30000];
 
 /* Where an upload of a file lies, by what the file is; in this browser. One entry a file, found without a search. */
@@ -17,12 +17,8 @@ const memory = {
     return known ? [{ ...JSON.parse(known), urlStorageKey: this.key(fingerprint) }] : [];
   },
   async addUpload(fingerprint, upload) {
-    try {
-      localStorage.setItem(this.key(fingerprint), JSON.stringify(upload));
-    } catch (full) {
-      return undefined; // then this file can't be taken up after the tab was closed
-    }
-    return this.key(fingerprint);
+    const kept = this.keep(this.key(fingerprint), JSON.stringify(upload));
+    return kept ? this.key(fingerprint) : undefined; // else this file can't be taken up after the tab was closed
   },
   async removeUpload(key) { localStorage.removeItem(key); },
 
@@ -32,12 +28,33 @@ const memory = {
     const known = localStorage.getItem(key);
     if (known) return known;
     const fresh = Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(16)).join("-");
-    try {
-      localStorage.setItem(key, fresh);
-    } catch (full) {
-      // then it holds as long as the tab
-    }
+    this.keep(key, fresh); // else it holds as long as the tab
     return fresh;
+  },
+  keep(key, text) {
+    try {
+      localStorage.setItem(key, text);
+      return true;
+    } catch (full) {
+      const done = Object.keys(localStorage).filter((each) => each.startsWith("vx-done|"));
+      done.forEach((each) => localStorage.removeItem(each)); // what is on its way matters more
+      return done.length > 0 && this.keep(key, text);
+    }
+  },
+
+  /* Scans that a file became before, as far as they are still there: a folder that is chosen again is not refused. */
+  async findScans(fingerprint) {
+    const key = `vx-done|${fingerprint}`;
+    const ids = JSON.parse(localStorage.getItem(key) || "[]");
+    try {
+      return await Promise.all(ids.map((id) => vx.call(`/scans/${id}`)));
+    } catch (gone) {
+      localStorage.removeItem(key);
+      return [];
+    }
+  },
+  remember(fingerprint, scans) {
+    if (scans.length) this.keep(`vx-done|${fingerprint}`, JSON.stringify(scans.map((scan) => scan.id)));
   },
   forget(fingerprint) {
     localStorage.removeItem(this.key(fingerprint));
@@ -45,7 +62,8 @@ const memory = {
   },
 };
 
-/* One file with its state: ready, sending, paused, checking, whole (a member of a batch), done, refused, stopped, removed. */
+/* One file with its state: ready, sending, paused, checking, whole (a member of a batch), done, before (stored earlier),
+   refused, stopped, removed. */
 class Item {
   constructor(file, path, place, asName, queue) {
     Object.assign(this, { file, path, place, name: asName || file.name, queue });
@@ -68,6 +86,14 @@ class Item {
 
   async start() {
     this.set("sending");
+    const before = this.batch ? [] : await memory.findScans(this.fingerprint);
+    if (before.length) {
+      this.sent = this.file.size;
+      this.scans = before;
+      this.set("before");
+      this.queue.next();
+      return;
+    }
     const metadata = { filename: this.name, ...this.place, ...(this.batch ? { batch: this.batch.id } : {}) };
     this.upload = new tus.Upload(this.file, {
       endpoint: ENDPOINT,
@@ -108,7 +134,7 @@ class Item {
 
   async remove() {
     const url = this.upload && this.upload.url;
-    const wasOpen = !["done", "refused"].includes(this.state);
+    const wasOpen = !["done", "before", "refused"].includes(this.state);
     this.set("removed");
     if (this.upload && wasOpen) await this.upload.abort(Boolean(url)).catch(() => {});
     memory.forget(this.fingerprint);
@@ -135,6 +161,7 @@ class Item {
           this.scans = found.scans;
           this.problems = found.problems;
           memory.forget(this.fingerprint);
+          memory.remember(this.fingerprint, found.scans);
           this.set(found.status);
           return;
         }

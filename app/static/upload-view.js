@@ -8,6 +8,7 @@ const STATES = {
   checking: "Being checked",
   whole: "Has come",
   done: "Stored",
+  before: "Stored before",
   refused: "Refused",
   stopped: "Stopped",
 };
@@ -15,12 +16,21 @@ const KINDS = {
   volume: "3-D image", series: "4-D image", betas: "Betas", events: "Events table", picture: "Picture",
 };
 const DEID = {
-  clean: "Nothing in its header names anybody",
-  cleaned: "What names somebody was taken out of its header",
+  clean: "There was nothing to take out of its header",
+  cleaned: "Texts that may name somebody were taken out of its header",
   kept: "Header kept: clinical data, not to be exported",
-  held: "Held back until a person has looked at it",
 };
+const SERIES = "Names, numbers and free texts were taken out of its headers, UIDs were replaced and dates moved";
 const PLANES = "Middle axial, coronal and sagittal plane, the person's left on the left";
+
+function sayCount(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/* A refusal in one line. */
+function sentence({ found, remedy }) {
+  return `${found.charAt(0).toUpperCase()}${found.slice(1)}. ${remedy}`;
+}
 
 function saySize(bytes) {
   for (const unit of ["bytes", "kB", "MB", "GB"]) {
@@ -65,8 +75,9 @@ function showScan(scan) {
   const facts = Object.entries(scan.facts).filter(([name]) => !name.endsWith("sha256") && !name.endsWith("uid"));
   const said = facts.map(([name, fact]) => `${name.replaceAll("_", " ")} ${sayFact(fact)}`);
   text.append(vx.make("p", { class: "vx-muted" }, said.join(" · ")));
-  if (DEID[scan.deid_status]) text.append(vx.make("p", { class: "vx-muted" }, DEID[scan.deid_status]));
-  if (scan.held) text.append(vx.make("p", { class: "warning" }, `Held back: ${scan.held}`));
+  const header = sayHeader(scan);
+  if (header) text.append(vx.make("p", { class: "vx-muted" }, header));
+  if (scan.held) text.append(showHeld(scan));
   for (const warning of scan.warnings) {
     text.append(vx.make("p", { class: "warning" }, `${warning.found}. ${warning.remedy}`));
   }
@@ -76,6 +87,19 @@ function showScan(scan) {
     box.prepend(vx.make("img", { src: `../scans/${scan.id}/thumbnail`, alt, loading: "lazy" }));
   }
   return box;
+}
+
+/* What was done to the header before the file was stored. */
+function sayHeader(scan) {
+  const series = scan.name.endsWith(".dcm.zip") && ["cleaned", "held"].includes(scan.deid_status);
+  return series ? SERIES : DEID[scan.deid_status];
+}
+
+/* Why no job takes a scan yet, and where a person decides; in another tab, since leaving this one stops what is under way. */
+function showHeld(scan) {
+  const page = `/?dataset=${encodeURIComponent(scan.dataset)}`;
+  const link = vx.make("a", { href: page, target: "_blank" }, "Look at it and decide");
+  return vx.make("p", { class: "warning" }, `Held back: ${scan.held}. No job takes it until a person has looked. `, link);
 }
 
 function sayFact(fact) {
@@ -100,11 +124,11 @@ class Row {
   /* Buttons keep their place, so that nothing jumps under a finger. */
   draw(state, said, share, outcome) {
     this.state.textContent = said;
-    this.state.className = `state ${{ done: "vx-good", refused: "vx-bad", stopped: "vx-bad" }[state] || ""}`;
+    this.state.className = `state ${{ done: "vx-good", before: "vx-good", refused: "vx-bad", stopped: "vx-bad" }[state] || ""}`;
     this.bar.value = share;
     this.pause.disabled = !["ready", "sending"].includes(state);
     this.resume.disabled = !["paused", "stopped"].includes(state);
-    this.remove.textContent = ["done", "refused"].includes(state) ? "Clear" : "Remove";
+    this.remove.textContent = ["done", "before", "refused"].includes(state) ? "Clear" : "Remove";
     this.remove.disabled = state === "checking";
     if (this.drawn === outcome) return;
     this.drawn = outcome;

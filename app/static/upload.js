@@ -3,7 +3,6 @@
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // item or batch -> row
-const LITTER = ["thumbs.db", "desktop.ini", "dicomdir"];
 const SHOWN = 500; // rows of the preview
 let chosen = []; // files that wait for the preview to be agreed to
 let speed = 0;
@@ -20,34 +19,61 @@ async function fillDatasets() {
     at("dataset").replaceChildren(...names.map((name) => vx.make("option", { value: name }, name)));
     if (names.includes(chosenName)) at("dataset").value = chosenName;
   }
-  if (!found.items.length) at("summary").textContent = "There is no data set yet. Create one on the page Upload first.";
+  at("first").hidden = Boolean(found.items.length);
+  if (!found.items.length) at("summary").textContent = "There is no data set yet.";
   at("choose-files").disabled = at("choose-folder").disabled = !found.items.length;
   await showEarlier();
 }
 
+/* What is wrong with a label stands beside its field. */
+function checkLabels() {
+  for (const name of ["subject", "session"]) {
+    const bad = !at(name).checkValidity();
+    at(`${name}-problem`).textContent = bad ? "Letters, digits, dots, dashes and underscores, starting with a letter or digit." : "";
+    at(name).setAttribute("aria-invalid", String(bad));
+  }
+}
+
 function findPlace() {
-  if (!at("place").reportValidity()) return null;
+  checkLabels();
+  if (!at("place").checkValidity()) {
+    at("place").querySelector("input:invalid, select:invalid")?.focus();
+    return null;
+  }
   return { dataset: at("dataset").value, subject: at("subject").value, session: at("session").value };
 }
 
 /* Take files of the form {file, path}; with a pattern they are shown first. */
 async function take(files) {
-  const place = findPlace();
   const kept = files.filter(({ path }) => !isLitter(path));
-  if (!place || !kept.length) return;
+  const left = files.length - kept.length;
+  if (!kept.length) say(files.length ? "Only hidden files and leftovers of other programs: nothing to send." : "An empty folder: nothing to send.");
+  if (!kept.length) return;
   chosen = kept;
+  const place = findPlace();
+  if (!place) {
+    say(`${kept.length === 1 ? "1 file waits" : `${kept.length} files wait`}: correct what is marked red to go on.`);
+    return;
+  }
+  await goOn(place);
+  if (left) say(`${left} hidden files and leftovers of other programs were left out.`);
+}
+
+/* Send what was chosen, or show first where it will go. */
+async function goOn(place) {
+  say("");
   if (at("pattern").value.trim()) {
     await preview(place);
   } else {
-    const items = kept.map(({ file, path }) => new Item(file, path, place, "", queue));
+    const items = chosen.map(({ file, path }) => new Item(file, path, place, "", queue));
     chosen = [];
     await send(items);
   }
 }
 
-function isLitter(path) {
-  const parts = path.split("/");
-  return parts.some((part) => part.startsWith(".") || part === "__MACOSX") || LITTER.includes(parts.pop().toLowerCase());
+/* A word beside the zone on what was dropped or chosen. */
+function say(text) {
+  at("zone-said").textContent = text;
 }
 
 async function preview(place) {
@@ -65,8 +91,10 @@ async function preview(place) {
       },
     });
   } catch (error) {
-    at("pattern-problem").textContent = `${readProblem(error).found}. ${readProblem(error).remedy}`;
+    at("pattern-problem").textContent = sentence(readProblem(error));
+    at("naming").open = true;
     at("preview").hidden = true;
+    say(`${chosen.length === 1 ? "1 file waits" : `${chosen.length} files wait`}: correct the pattern to go on.`);
     return;
   }
   chosen.forEach((each, number) => { each.row = assigned.rows[number]; });
@@ -104,11 +132,10 @@ async function send(items) {
   try {
     await queue.add(items);
   } catch (error) {
-    const problem = readProblem(error);
-    at("summary").textContent = `${problem.found}. ${problem.remedy}`;
+    at("summary").textContent = sentence(readProblem(error));
     return;
   }
-  for (const batch of queue.batches) if (!rows.has(batch)) addRow(batch, `${batch.items.length} loose files`);
+  for (const batch of queue.batches) if (!rows.has(batch)) addRow(batch, sayCount(batch.items.length, "loose file"));
   showEarlier();
 }
 
@@ -180,10 +207,10 @@ function drawTotal() {
   at("total").value = size ? sent / size : 0;
   at("pause-all").disabled = !count("ready", "sending");
   at("resume-all").disabled = !count("paused", "stopped");
-  at("clear").disabled = ![...rows.keys()].some((what) => ["done", "refused"].includes(what.state));
+  at("clear").disabled = ![...rows.keys()].some((what) => ["done", "before", "refused"].includes(what.state));
   if (!items.length) return;
   const closed = queue.batches.flatMap((batch) => (batch.state === "done" ? batch.items : []));
-  const stored = count("done") + closed.filter((item) => item.state === "whole").length;
+  const stored = count("done", "before") + closed.filter((item) => item.state === "whole").length;
   const parts = [`${stored} of ${items.length} stored`, `${saySize(sent)} of ${saySize(size)}`];
   if (count("refused")) parts.splice(1, 0, `${count("refused")} refused`);
   if (count("sending") && speed > 0) parts.push(`${saySize(speed)}/s, about ${saySeconds((size - sent) / speed)} left`);
@@ -213,30 +240,7 @@ async function showEarlier() {
   }));
 }
 
-/* Every file below what was dropped, with its path. */
-async function readDropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files].map((file) => ({ file, path: file.name }));
-  const files = [];
-  const walk = async (entry, above) => {
-    const path = above ? `${above}/${entry.name}` : entry.name;
-    if (entry.isFile) {
-      files.push({ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), path });
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!some.length) return;
-      for (const each of some) await walk(each, path);
-    }
-  };
-  for (const entry of entries) await walk(entry, "");
-  return files;
-}
-
 function listen() {
-  const zone = at("zone");
   for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
     at(button).addEventListener("click", () => at(input).click());
     at(input).addEventListener("change", () => {
@@ -245,21 +249,20 @@ function listen() {
       take(files);
     });
   }
-  zone.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    zone.classList.add("over");
-  });
-  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-  zone.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    zone.classList.remove("over");
-    take(await readDropped(event.dataTransfer));
+  listenToDrops(at("zone"), take, () => say("What was dropped could not be read: choose the folder by the button."));
+  window.addEventListener("beforeunload", (event) => {
+    if (queue.items.some((item) => ["ready", "sending", "checking"].includes(item.state))) event.preventDefault();
   });
   at("place").addEventListener("submit", (event) => event.preventDefault());
   at("dataset").addEventListener("change", showEarlier);
   at("dataset").addEventListener("focus", () => fillDatasets().catch(() => {}));
-  for (const name of ["pattern", "rename"]) {
-    at(name).addEventListener("change", () => chosen.length && at("pattern").value.trim() && preview(findPlace()));
+  for (const name of ["subject", "session"]) at(name).addEventListener("input", checkLabels);
+  for (const name of ["subject", "session", "pattern", "rename"]) {
+    at(name).addEventListener("change", () => {
+      if (!at("pattern").value.trim()) at("pattern-problem").textContent = "";
+      const place = chosen.length && findPlace();
+      if (place) goOn(place);
+    });
   }
   at("send").addEventListener("click", agree);
   at("discard").addEventListener("click", discard);
@@ -270,11 +273,12 @@ function listen() {
   });
   at("clear").addEventListener("click", () => {
     for (const what of [...rows.keys()]) {
-      if (["done", "refused"].includes(what.state)) drop(what, what instanceof Batch ? what.items : [what]);
+      if (["done", "before", "refused"].includes(what.state)) drop(what, what instanceof Batch ? what.items : [what]);
     }
   });
 }
 
 for (const name of ["subject", "session"]) at(name).value = vx.parameters.get(name) || "01";
 listen();
-fillDatasets().catch((error) => { at("summary").textContent = `${readProblem(error).found}. ${readProblem(error).remedy}`; });
+fitFrame();
+fillDatasets().catch((error) => { at("summary").textContent = sentence(readProblem(error)); });

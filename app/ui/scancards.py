@@ -8,11 +8,11 @@ from voxelight.app.ui.pictures import show_thumbnail
 from voxelight.app.ui.wording import KINDS, plain, say_fact, say_grid, say_many, say_name, say_size
 
 _HEADERS = {
-    "clean": "Nothing in its header names anybody.",
-    "cleaned": "What names somebody was taken out of its header.",
+    "clean": "There was nothing to take out of its header.",
+    "cleaned": "Texts that may name somebody were taken out of its header.",
     "kept": "Header kept: clinical data, not to be exported.",
-    "held": "Held back until a person has looked at it.",
 }
+_SERIES = "Names, numbers and free texts were taken out of its headers, UIDs were replaced and dates moved."
 _HASHES = ("sha256", "uid")
 
 
@@ -30,9 +30,13 @@ def show_scan(services: Services, scan: ScanAnswer) -> None:
         facts = {name: fact for name, fact in scan.facts.items() if not name.endswith(_HASHES)}
         st.caption(" · ".join(f"{plain(say_name(name))} {plain(say_fact(fact))}" for name, fact in facts.items()))
         show_thumbnail(services, scan, _describe_thumbnail(scan))
-        st.caption(_HEADERS.get(scan.deid_status, ""))
+        st.caption(_say_header(scan))
         if scan.held:
-            st.warning(f"Held back: {plain(scan.held)}", icon=":material/visibility:")
+            st.warning(
+                f"Held back: {plain(scan.held)}. No job takes it until a person has looked: decide below, under "
+                "Held for a look.",
+                icon=":material/visibility:",
+            )
         for warning in scan.warnings:
             st.warning(f"{plain(say_name(warning['found']))}. {plain(warning['remedy'])}", icon=":material/warning:")
 
@@ -51,6 +55,13 @@ def show_pictures(services: Services, scans: list[ScanAnswer]) -> None:
         for scan in scans:
             for warning in scan.warnings:
                 st.warning(f"{plain(scan.name)}: {plain(warning['found'])}. {plain(warning['remedy'])}")
+
+
+def _say_header(scan: ScanAnswer) -> str:
+    """Say what was done to the header before the file was stored."""
+    if scan.name.endswith(".dcm.zip") and scan.deid_status in ("cleaned", "held"):
+        return _SERIES
+    return _HEADERS.get(scan.deid_status, "")
 
 
 def _describe_thumbnail(scan: ScanAnswer) -> str:

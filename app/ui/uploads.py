@@ -33,7 +33,7 @@ _HELP = "Each file is checked at once. DICOM files that are dropped together bec
     "uploads", "what-is-taken"
 )
 _PAGE = "/api/v1/pages/upload"
-_FRAME_HEIGHT = 760
+_FRAME_HEIGHT = 640  # until the frame says how high it is
 _PLACE = ("dataset", "subject", "session")
 _LISTED, _LOOK_S = 200, 5.0
 _NARROW = ("Subject", "Session", "Size", "Warnings")

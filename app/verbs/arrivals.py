@@ -2,22 +2,27 @@
 
 import logging
 import threading
+import traceback
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import update
 
 from voxelight.app.problem import describe_problem
 from voxelight.app.schemas_uploads import DropAnswer, Place, RefusedPart
-from voxelight.app.verbs.drops import Dropped, Drops
+from voxelight.app.verbs.drops import Dropped, Drops, stands_alone
 from voxelight.models.errors import VoxelightError
-from voxelight.storage.schema import Upload
+from voxelight.storage.formats.names import find_suffix
+from voxelight.storage.schema import Upload, utc_now
 from voxelight.storage.stores import Stores
 from voxelight.storage.uploads import Gone, Locked, UploadFiles
 
 _AT_ONCE = 2
+REFUSALS_EXPIRE_AFTER = timedelta(days=1)
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +59,9 @@ class Arrivals:
         except (Locked, Gone):
             pass  # another process is at it, or was
         except Exception as error:  # else it would be checked again and again, and nobody would know
-            _log.exception("The check of an upload ended by an error that nobody foresaw")
+            # Without its text, which may repeat a name.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("The check of an upload ended by %s, which nobody foresaw\n%s", type(error).__name__, where)
             self._note([(upload_id, name)], DropAnswer(scans=[], problems=[_unforeseen(name, error)]))
             self._files.remove(upload_id)
         finally:
@@ -69,7 +76,10 @@ class Arrivals:
             self._files.remove(upload_id)
 
     def _note(self, uploads: Sequence[tuple[uuid.UUID, str]], outcome: DropAnswer) -> None:
-        """Note what became of files; a series belongs to all that are not refused by their own name."""
+        """Note what became of files; a series belongs to all that are not refused by their own name.
+
+        What became scans of other names loses its own, which may name a person; what is refused is soon forgotten.
+        """
         scans = [str(scan.id) for scan in outcome.scans]
         names = {name for _, name in uploads}
         alone = len(uploads) == 1
@@ -78,8 +88,10 @@ class Arrivals:
         with self._stores.sessions.begin() as session:
             for upload_id, name in uploads:
                 became = {"scans": [], "problems": own[name]} if name in own else {"scans": scans, "problems": shared}
-                status = "done" if became["scans"] else "refused"
-                session.execute(update(Upload).where(Upload.id == upload_id).values(status=status, **became))
+                fate: dict[str, Any] = {"status": "refused", "expires_at": utc_now() + REFUSALS_EXPIRE_AFTER}
+                if became["scans"]:
+                    fate = {"status": "done", "name": name if stands_alone(name) else f"file{find_suffix(name)}"}
+                session.execute(update(Upload).where(Upload.id == upload_id).values(**fate, **became))
 
     def close(self) -> None:
         """Wait for the checks that run."""

@@ -1,11 +1,12 @@
 """Take in what was dropped together: images, tables, pictures, loose DICOM files and archives of all these."""
 
+import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from voxelight.app.problem import describe_problem
@@ -17,10 +18,12 @@ from voxelight.storage.artifacts import CHUNK_BYTES
 from voxelight.storage.formats.archives import list_members, opened_zip
 from voxelight.storage.formats.sniff import sniff
 
-SINGLE = (".nii", ".nii.gz", ".mat", ".tsv", ".png", ".jpg", ".jpeg")
+SINGLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_PAIR = (".mhd", ".raw", ".zraw")
 ARCHIVE = ".zip"
 _DICOM = (".dcm", ".ima", ".dicom", "")
 _LISTED = 5
+_STAND_IN = re.compile(r"file-\d{6}\b(\.[a-z0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Drops:
             outcome.refuse(archive.name, _no_scans([PurePosixPath(other.filename).name for other in others]))
         if len(alone) + len(others) == len(members):
             return []
-        with self._named([archive]) as paths:
+        with self._standing_in([archive], outcome) as paths:
             return self._ingest_series(paths, _name(archive.name, place), outcome)
 
     def _take_series(self, files: Sequence[Dropped], place: Place, outcome: "_Outcome") -> None:
@@ -118,7 +121,7 @@ class Drops:
                 outcome.refuse(file.name, error)
         if slices:
             title = slices[0].name if len(slices) == 1 else f"{len(slices)} DICOM files"
-            with self._named(slices) as paths:
+            with self._standing_in(slices, outcome) as paths:
                 outcome.add(title, self._ingest_series, paths, _name(slices[0].name, place), outcome)
 
     def _ingest_series(self, paths: list[Path], request: ScanRequest, outcome: "_Outcome") -> list[ScanAnswer]:
@@ -137,14 +140,17 @@ class Drops:
             yield Path(file.name)
 
     @contextmanager
-    def _named(self, files: Sequence[Dropped]) -> Iterator[list[Path]]:
-        """Give files under the names that people know them by, which errors then say."""
+    def _standing_in(self, files: Sequence[Dropped], outcome: "_Outcome") -> Iterator[list[Path]]:
+        """Give files under names that name nobody, even if this process is killed; refusals say the true ones."""
         self._work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._work) as folder:
-            paths = [Path(folder, str(number), file.name) for number, file in enumerate(files)]
-            for path, file in zip(paths, files, strict=True):
-                path.parent.mkdir()
+            paths = []
+            for number, file in enumerate(files):
+                suffix = Path(file.name).suffix.lower()
+                path = Path(folder, f"file-{number:06}{suffix if suffix in (*_DICOM, ARCHIVE) else ''}")
                 path.symlink_to(file.path.resolve())
+                paths.append(path)
+                outcome.true_names[path.name] = file.name
             yield paths
 
 
@@ -152,6 +158,7 @@ class Drops:
 class _Outcome:
     scans: list[ScanAnswer]
     problems: list[RefusedPart]
+    true_names: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, verb: object, *args: object) -> None:
         """Note what a verb gives, or why it refuses."""
@@ -162,7 +169,12 @@ class _Outcome:
             self.refuse(name, error)
 
     def refuse(self, name: str, error: VoxelightError) -> None:
-        self.problems.append(RefusedPart(name=name, problem=describe_problem(error)))
+        problem = describe_problem(error)
+        said = {field: self._name_truly(getattr(problem, field)) for field in ("detail", "found", "expected", "remedy")}
+        self.problems.append(RefusedPart(name=name, problem=problem.model_copy(update=said)))
+
+    def _name_truly(self, text: str) -> str:
+        return _STAND_IN.sub(lambda found: self.true_names.get(found[0], found[0]), text)
 
 
 def _name(name: str, place: Place) -> ScanRequest:

@@ -75,8 +75,8 @@ def assign_names(
     Parameters
     ----------
     names : file names, or paths below a folder with `/` between the parts
-    pattern : text with `{subject}`, `{session}`, other parts in braces, and `*`; with a `/` in it, it is compared with
-        the whole path, else with the file name alone. A part ends where the text after it comes for the first time.
+    pattern : text with `{subject}`, `{session}`, other parts in braces, and `*`; it is compared with the file name
+        and, for each `/` in it, one folder above. A part ends where the text after it comes for the first time.
     rename : the new file name, of text and the parts; empty: the file name stays
     subject, session : for patterns without these parts
 
@@ -95,7 +95,7 @@ def assign_names(
     _refuse_unknown_parts(rename, read)
     rows, taken = [], set()
     for name in names:
-        row = _assign(name, read, "/" in pattern, rename, (subject, session))
+        row = _assign(name, read, pattern.count("/"), rename, (subject, session))
         key = row.subject, row.session, row.as_name
         if not row.problem and key in taken:
             row = row.model_copy(update={"problem": "another file has this name in the same session"})
@@ -115,9 +115,9 @@ def _refuse_unknown_parts(rename: str, pattern: Pattern) -> None:
         )
 
 
-def _assign(name: str, pattern: Pattern, whole: bool, rename: str, defaults: tuple[str, str]) -> AssignedName:
-    plain = name.rpartition("/")[2]
-    parts = pattern.match(name if whole else plain)
+def _assign(name: str, pattern: Pattern, folders: int, rename: str, defaults: tuple[str, str]) -> AssignedName:
+    *_, plain = path = name.split("/")
+    parts = pattern.match("/".join(path[-1 - folders :]))
     places = dict(zip(("subject", "session"), defaults, strict=True))
     if parts is None:
         return AssignedName(name=name, **places, as_name=plain, problem="the name does not fit the pattern")

@@ -164,15 +164,21 @@ class Scans:
             target.unlink(missing_ok=True)
 
     def _name_series(self, request: ScanRequest, name: str, uid: str) -> ScanRequest:
-        """Name a series: as it is there already, else by a number where another series of the session has the name."""
+        """Name a series, with a number where another series of the session has the name; refuse one that is there."""
         with self._stores.sessions() as session:
             query = select_scans(find_dataset(session, request.dataset).id, subject=request.subject)
             there = session.scalars(query.where(ImagingSession.label == request.session)).all()
             taken = {scan.name: scan.facts.get("series_uid") for scan in there}
         same = next((known for known, of in taken.items() if of == uid), None)
+        if same:
+            raise Conflict(
+                f"a series that is stored already, as {same} in session {request.session} of subject {request.subject}",
+                "one that is not there yet",
+                "Leave it out; or give it another session, if it is to be there twice.",
+            )
         others = (f"{image_stem(name)}-{number}.dcm.zip" for number in count(2))
         free = next(candidate for candidate in chain((name,), others) if candidate not in taken)
-        return request.model_copy(update={"name": same or free})
+        return request.model_copy(update={"name": free})
 
     def _find_owner(self, request: ScanRequest) -> "Owner":
         from voxelight.storage.formats.deidentify import Owner

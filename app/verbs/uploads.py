@@ -1,5 +1,7 @@
 """Uploads that pause and go on, alone or as a batch; once whole, they go through the intake as every file does."""
 
+import math
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from voxelight.storage.uploads import Gone, Piece, TooLarge, UploadFiles
 
 EXPIRES_AFTER = timedelta(days=7)
 _YOUNG_S = 3600.0
+_SWEEP_EVERY_S = 3600.0
 _FIELDS = ("name", "subject", "session", "size", "batch")
 
 
@@ -44,6 +47,7 @@ class Uploads:
         self._arrivals = arrivals
         self._files = files
         self.limit_bytes = limit_bytes
+        self._swept = -math.inf
 
     def create(self, request: UploadRequest, idempotency_key: str | None = None) -> UploadAnswer:
         """Begin an upload; the same key gives the same one.
@@ -62,6 +66,9 @@ class Uploads:
         if idempotency_key and (known := self._find_by_key(idempotency_key, request)):
             return known
         self._refuse(request)
+        if time.monotonic() - self._swept > _SWEEP_EVERY_S:
+            self._swept = time.monotonic()
+            self.sweep()
         upload_id = uuid.uuid4()
         self._files.create(upload_id)
         try:
@@ -235,7 +242,8 @@ class Uploads:
             upload = session.scalar(select(Upload).where(Upload.idempotency_key == key))
             if upload is None:
                 return None
-            same = all(getattr(upload, name) == getattr(request, name) for name in _FIELDS)
+            fields = [name for name in _FIELDS if name != "name" or upload.status != "done"]  # which loses its name
+            same = all(getattr(upload, name) == getattr(request, name) for name in fields)
             if not same or upload.dataset.name != request.dataset:
                 raise Conflict(
                     f"the key {key[:40]!r} of another upload", "a key of its own", "Send another Idempotency-Key."

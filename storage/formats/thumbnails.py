@@ -15,7 +15,8 @@ from voxelight.storage.formats.volumes import read_overview
 _HEIGHT = 192
 _CELL, _COLUMNS, _CELLS = 48, 8, 16
 _LETTER = (255, 210, 60)
-_FONT_SIZE = 14
+_FONT_SIZE = 16
+_GAP, _GAP_GREY = 6, 128  # between planes, so that no letter stands beside that of another plane
 # axis cut through, axis to the right, axis upwards, letters left, right, bottom and top
 _PLANES = [(2, 0, 1, "LRPA"), (1, 0, 2, "LRIS"), (0, 1, 2, "PAIS")]
 
@@ -42,7 +43,9 @@ def _planes(path: Path, name: str) -> NDArray[np.uint8]:
         low, high = float(volume.min()), float(volume.max())
     extent_mm = np.multiply(geometry.shape, geometry.spacing)
     greys = low, max(high - low, 1e-12)
-    return np.concatenate([_plane(volume, greys, extent_mm, *plane) for plane in _PLANES], axis=1)
+    gap = np.full((_HEIGHT, _GAP, 3), _GAP_GREY, np.uint8)
+    first, *others = (_plane(volume, greys, extent_mm, *plane) for plane in _PLANES)
+    return np.concatenate([first, *(part for other in others for part in (gap, other))], axis=1)
 
 
 def _plane(

@@ -4,18 +4,21 @@ import io
 import time
 import uuid
 import zipfile
+from datetime import timedelta
 
 import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from voxelight.app.schemas import DatasetRequest
 from voxelight.app.schemas_uploads import Place, UploadRequest
 from voxelight.app.verbs.drops import Dropped, refuse_name
 from voxelight.app.verbs.naming import assign_names
 from voxelight.models.errors import BadInput
+from voxelight.storage.schema import Upload, utc_now
 
 BIDS = "sub-{subject}_ses-{session}_*.nii.gz"
 PLACE = Place(dataset="mixed", subject="07", session="b")
@@ -31,6 +34,7 @@ def placed(row):
         ("sub-01_ses-2_T1w.nii.gz", BIDS, "", ("01", "2", "sub-01_ses-2_T1w.nii.gz")),
         ("study/sub-01_ses-2_T1w.nii.gz", BIDS, "", ("01", "2", "sub-01_ses-2_T1w.nii.gz")),
         ("a/sub-9/ses-b/anat/T1w.nii.gz", "*/sub-{subject}/ses-{session}/anat/*", "", ("9", "b", "T1w.nii.gz")),
+        ("study/a/sub-9/ses-b/anat/T1w.nii.gz", "sub-{subject}/ses-{session}/anat/*", "", ("9", "b", "T1w.nii.gz")),
         (
             "patient-12_20240131_FLAIR.nii",
             "{subject}_{date}_*",
@@ -61,6 +65,7 @@ def test_a_name_says_where_its_file_belongs(name, pattern, rename, expected):
         ("SUB-01_ses-2_T1w.nii.gz", BIDS, "does not fit"),
         ("sub-01_ses-2_T1w.nii.gz.bak", BIDS, "does not fit"),
         ("sub-a/x/T1w.nii", "sub-{subject}/T1w.nii", "does not fit"),
+        ("sub-a_T1w.nii", "{group}/sub-{subject}_T1w.nii", "does not fit"),
         ("sub-Jane Doe_T1w.nii", "sub-{subject}_*", "no label"),
         ("sub-01_con.nii", "sub-{subject}_{what}.nii", "keep for a device"),
     ],
@@ -224,3 +229,62 @@ def test_a_batch_of_slices_is_one_scan_on_every_database(services, slices):
     closed = services.uploads.close_batch(batch)
     assert (closed.done, len(closed.scans), closed.problems) == (len(slices), 1, [])
     assert services.uploads.close_batch(batch) == closed
+
+
+def test_no_name_of_a_dicom_file_lies_on_the_disk_and_a_refusal_says_it(drop, slices, services, monkeypatch):
+    seen = []
+    ingest = services.scans.ingest_series
+
+    def look(paths, request):
+        seen.extend(path.relative_to(services.settings.home) for path in services.settings.home.rglob("*"))
+        return ingest(paths, request)
+
+    monkeypatch.setattr(services.scans, "ingest_series", look)
+    found = drop(**{f"DOE_{number}.dcm": content for number, content in enumerate(slices)})
+    assert found.scans
+    assert seen
+    assert not [path for path in seen if "DOE" in str(path)]
+    [part] = drop(**{"DOE_0.dcm": b"\0" * 128 + b"DICM" + b"\xff" * 40}).problems
+    assert "DOE_0.dcm" in part.name + part.problem.found
+    assert "file-0000" not in part.problem.detail
+
+
+def send_slices(services, slices, names, batch):
+    requests = [
+        UploadRequest(dataset="mixed", name=name, size=len(content), batch=batch)
+        for name, content in zip(names, slices, strict=True)
+    ]
+    for number, (request, content) in enumerate(zip(requests, slices, strict=True)):
+        with services.uploads.append(services.uploads.create(request, f"key-{batch}-{number}").id, 0) as piece:
+            piece.write(content)
+    return requests
+
+
+def test_uploads_that_became_a_series_lose_their_names_and_refused_ones_are_soon_forgotten(services, slices):
+    services.datasets.create(DatasetRequest(name="mixed"))
+    batch = uuid.uuid4()
+    [first, *_] = send_slices(services, slices, [f"DOE_{number}.dcm" for number in range(len(slices))], batch)
+    services.uploads.close_batch(batch)
+    known = services.uploads.create(first, f"key-{batch}-0")
+    assert (known.status, known.name) == ("done", "file.dcm"), "a lost answer can still be asked for by its key"
+    assert "DOE" not in services.uploads.list("mixed").model_dump_json()
+
+    again = uuid.uuid4()
+    send_slices(services, slices[:1], ["DOE_0.dcm"], again)
+    [refused] = services.uploads.close_batch(again).problems
+    assert "stored already" in refused.problem.found
+    [row] = [upload for upload in services.uploads.list("mixed").items if upload.status == "refused"]
+    assert row.expires_at - utc_now() < timedelta(days=1, seconds=1)
+
+
+def test_what_is_over_goes_without_being_asked_to(services):
+    services.datasets.create(DatasetRequest(name="mixed"))
+    request = UploadRequest(dataset="mixed", name="a.nii", size=9)
+    old = services.uploads.create(request).id
+    with services.stores.sessions.begin() as session:
+        session.execute(update(Upload).values(expires_at=utc_now() - timedelta(seconds=1)))
+    services.uploads._swept -= 3601
+    services.uploads.create(request)
+    with services.stores.sessions() as session:
+        assert session.get(Upload, old) is None
+    assert not services.uploads._files.path(old).exists()

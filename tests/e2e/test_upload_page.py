@@ -146,7 +146,7 @@ def test_a_paused_upload_goes_on_after_tab_and_server_were_gone(open_page, tabs,
     expect(second.locator("#earlier")).to_be_hidden()
     picture = row(second, "brain.nii").get_by_role("img", name=re.compile("axial, coronal and sagittal"))
     expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") == 576
+    assert picture.evaluate("image => image.naturalWidth") == 588
     [scan] = served.get("scans", dataset=dataset)["items"]
     assert (scan["name"], scan["subject"]) == ("brain.nii", "07")
     source = scan["facts"].get("source_sha256", scan["sha256"])
@@ -178,10 +178,47 @@ def test_a_folder_that_was_interrupted_becomes_one_series(open_page, served, dat
     second.locator("#folder").set_input_files(folder)
     loose = row(second, f"{len(slices)} loose files")
     expect(loose.locator(".state")).to_have_text("Stored")
-    expect(loose).to_contain_text("What names somebody was taken out of its header")
+    expect(loose).to_contain_text("UIDs were replaced and dates moved")
     [scan] = served.get("scans", dataset=dataset)["items"]
     assert scan["facts"]["slices"] == len(slices)
     assert len(served.get("uploads", dataset=dataset)["items"]) == len(slices), "no file came twice"
+
+
+def drop(page, place, *paths):
+    """Drop files and folders of this machine as a person does, at the middle of what is at a place."""
+    box = page.locator(place).bounding_box()
+    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    mouse = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        mouse.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+
+
+def test_a_dropped_folder_waits_for_a_label_and_is_not_sent_twice(open_page, served, dataset, tmp_path, slices):
+    folder = tmp_path / "study"
+    (folder / "dicom" / "deep").mkdir(parents=True)
+    for number, content in enumerate(slices):
+        (folder / "dicom" / "deep" / f"IM{number:04}").write_bytes(content)
+    (folder / "events.tsv").write_bytes(b"stim_file\na.png\nb.png\n")
+    (folder / ".hidden").write_bytes(b"x")
+    page = open_page()
+    page.get_by_label("Subject").fill("Jane Doe")
+    drop(page, "#files-title", folder)  # beside the zone
+    expect(page.locator("#subject-problem")).to_contain_text("Letters, digits, dots")
+    expect(page.locator("#zone-said")).to_contain_text(f"{len(slices) + 1} files wait")
+    assert served.get("uploads", dataset=dataset)["items"] == []
+    page.get_by_label("Subject").fill("07")
+    page.get_by_label("Subject").press("Tab")
+    expect(row(page, f"{len(slices)} loose files").locator(".state")).to_have_text("Stored")
+    expect(row(page, "study/events.tsv").locator(".state")).to_have_text("Stored")
+    assert {scan["subject"] for scan in served.get("scans", dataset=dataset)["items"]} == {"07"}
+    page.close()
+
+    again = open_page(subject="07")
+    drop(again, "#zone", folder / "events.tsv", folder)
+    expect(row(again, "study/events.tsv").locator(".state")).to_have_text("Stored before")
+    expect(row(again, f"{len(slices)} loose files")).to_contain_text("is stored already")
+    assert len(served.get("scans", dataset=dataset)["items"]) == 2
 
 
 def test_what_can_not_be_used_says_why_and_stops_nothing(open_page, served, dataset, tmp_path):
@@ -192,7 +229,7 @@ def test_what_can_not_be_used_says_why_and_stops_nothing(open_page, served, data
     page.locator("#files").set_input_files([tmp_path / name for name in files])
     expect(row(page, "events.tsv").locator(".state")).to_have_text("Stored")
     expect(row(page, "cut.nii.gz").locator(".state")).to_have_text("Refused")
-    for refused in (row(page, "cut.nii.gz"), row(page, "1 loose files")):
+    for refused in (row(page, "cut.nii.gz"), row(page, "1 loose file")):
         expect(refused).to_contain_text(re.compile("Found: .*Expected: .*What to do: ", re.DOTALL))
     expect(page.get_by_role("status").filter(has_text="stored")).to_contain_text("1 of 3 stored, 2 refused")
     assert [scan["name"] for scan in served.get("scans", dataset=dataset)["items"]] == ["events.tsv"]

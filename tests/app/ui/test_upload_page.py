@@ -156,7 +156,7 @@ def test_loose_files_of_a_series_become_one_scan(visit, services, dataset, slice
     assert "1 stored, 0 refused" in texts(app)
     [scan] = services.scans.list(dataset, kind="volume").items
     assert (scan.facts["slices"], scan.deid_status) == (len(slices), "cleaned")
-    assert "What names somebody was taken out of its header." in texts(app)
+    assert "UIDs were replaced and dates moved" in texts(app)
     assert "Doe" not in texts(app)
 
 

@@ -293,7 +293,7 @@ def test_the_intake_shows_geometry_and_picture(write_dicom, tmp_path):
     assert intake.geometry.spacing_mm == (0.9, 0.8, 2.5)
     assert intake.facts["minimum"] >= 0
     assert intake.facts["voxels"] == 720
-    assert thumbnail(tmp_path / "0f3a", intake).shape == (192, 576, 3)
+    assert thumbnail(tmp_path / "0f3a", intake).shape == (192, 588, 3)
     assert "Doe" not in intake.model_dump_json()
 
 
