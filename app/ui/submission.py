@@ -76,8 +76,8 @@ def _submit(services: Services, request: JobRequest, draft: Draft, ready: bool) 
             st.rerun()
     if sent:
         st.success("Submitted: follow it in the list.", icon=":material/check:")
-        job = {"job": str(sending["job"])}
-        st.page_link("screens/jobs.py", label="Open this job", icon=":material/visibility:", query_params=job)
+        where = {"job": str(sending["job"])}
+        st.page_link("screens/jobs.py", label="Open this job", icon=":material/visibility:", query_params=where)
         if st.button("Prepare the same again", type="tertiary", icon=":material/replay:"):
             del st.session_state["draft"]
             st.rerun()
