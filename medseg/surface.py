@@ -73,7 +73,8 @@ def _encode(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=32)
 def _find_areas(spacing: Spacing) -> NDArray[np.float64]:
-    areas: NDArray[np.float64] = create_table_neighbour_code_to_surface_area(spacing)[0].double().numpy()
+    table, _ = create_table_neighbour_code_to_surface_area(spacing)  # type: ignore[no-untyped-call]
+    areas: NDArray[np.float64] = table.double().numpy()
     return areas
 
 
