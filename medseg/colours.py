@@ -1,7 +1,7 @@
 """Which colour a label has, the same in every picture, in the viewer and in what is exported."""
 
-# Distinct to people who see no red or no green, on grey and on black: Okabe and Ito (2008), brightened.
-COLOURS = ("#ffb000", "#56b4e9", "#e8590c", "#2dd4a7", "#d16ba5", "#f0e442", "#8c7ae6", "#b0bec5")
+# Distinct to people who see no red or no green, on grey and on black: after Okabe and Ito (2008), brightened.
+COLOURS = ("#ffb000", "#56b4e9", "#e8590c", "#2dd4a7", "#d16ba5", "#fff3a0", "#7a5fe8", "#cfd8dc")
 _PALER = (0.0, 0.4, 0.65)
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from voxelight.app.documents import find_address
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, RANDOM_NOTICE
 from voxelight.app.ui.navigation import Screen
-from voxelight.app.ui.wording import STATUS_COLOURS
+from voxelight.app.ui.wording import STATUS_COLOURS, STATUS_ICONS
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
@@ -36,7 +36,11 @@ def show_frame(screen: Screen) -> None:
 
 def show_status(status: str) -> None:
     """Show the state of a job or of an item."""
-    st.badge(status.capitalize(), color=STATUS_COLOURS[status])  # type: ignore[arg-type]  # names of its colours
+    st.badge(
+        status.capitalize(),
+        icon=STATUS_ICONS[status],
+        color=STATUS_COLOURS[status],  # type: ignore[arg-type]  # names of its colours
+    )
 
 
 def mark_simulated(simulated: bool) -> None:

@@ -15,6 +15,14 @@ STATUS_COLOURS = {
     "failed": "red",
     "cancelled": "orange",
 }
+STATUS_ICONS = {
+    "queued": ":material/schedule:",
+    "pending": ":material/schedule:",
+    "running": ":material/sync:",
+    "done": ":material/check:",
+    "failed": ":material/close:",
+    "cancelled": ":material/block:",
+}
 KINDS = {
     "volume": "3-D image",
     "series": "4-D image",
