@@ -21,11 +21,13 @@ _PAGE = """<!doctype html>
   <script src="{root}static/page.js"></script>
 </head>
 <body>
-  <a class="vx-skip" href="#text">To the text</a>
-  <header><a href="{root}../../">Voxelight</a> <span class="vx-notice">{notice}</span></header>
+  <header>
+    <a href="{root}../../">Voxelight</a> <a href="{index}">All documents</a>
+    <span class="vx-notice">{notice}</span>
+  </header>
   <div class="vx-docs">
-    <nav aria-label="Documents"><details open><summary>Documents</summary><ul>{pages}</ul></details></nav>
-    <main id="text" tabindex="-1">{text}</main>
+    <main>{text}</main>
+    <nav aria-label="Documents"><h2>Documents</h2><ul>{pages}</ul></nav>
   </div>
 </body>
 </html>
@@ -46,6 +48,7 @@ def show_document(name: str) -> Response:
         pages=_list_pages(document.name),
         text=document.html,
         root="../../" + _climb(document.name),
+        index=_climb(document.name) + INDEX,
     )
     return protect(Response(page, media_type="text/html; charset=utf-8"), "docs")
 

@@ -51,7 +51,7 @@ def test_a_document_asks_only_its_server_and_links_to_what_is_there(client, name
             continue
         path = posixpath.normpath(posixpath.join(posixpath.dirname(place), target)) if target else place
         if path.startswith("pages/docs/"):
-            found = exists(path.removeprefix("pages/docs/"), anchor) or anchor == "text"
+            found = exists(path.removeprefix("pages/docs/"), anchor)
         else:
             found = path == "../.." or client.get(path).status_code == 200
         if not found:
