@@ -1,11 +1,13 @@
-"""Evaluate what a job decoded: a report to read, and the same as JSON and CSV."""
+"""Evaluate what a job decoded or segmented: a report to read, and the same as JSON and CSV."""
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import click
 
 from voxelight.app.cli.answers import FilesAnswer
+from voxelight.app.cli.evaluate_maps import MapOptions, evaluate_maps, map_options
 from voxelight.app.cli.shell import Shell, Verb
 from voxelight.models.errors import BadInput
 
@@ -14,7 +16,7 @@ NO_NETWORK = "none"
 
 
 @click.command(cls=Verb)
-@click.argument("jobs", nargs=-1, required=True, metavar="JOB [JOB]", type=click.UUID)
+@click.argument("jobs", nargs=-1, metavar="[JOB [JOB]]", type=click.UUID)
 @click.option(
     "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Where to write."
 )
@@ -30,9 +32,11 @@ NO_NETWORK = "none"
     help="Network that judges pictures, or `none`; may be repeated. Default: efficientnet-lite0, where it is here.",
 )
 @click.option("--ceiling", is_flag=True, help="Generate from the tokens of the pictures too: as long as the job took.")
+@map_options
 @click.pass_obj
 def evaluate(
     shell: Shell,
+    /,
     jobs: tuple[uuid.UUID, ...],
     out: Path,
     betas_version: str | None,
@@ -41,19 +45,24 @@ def evaluate(
     permutations: int,
     networks: tuple[str, ...],
     ceiling: bool,
+    **maps: Any,
 ) -> None:
-    """Evaluate what a job decoded, or compare two jobs.
+    """Evaluate what a job decoded or segmented, or compare two jobs.
 
-    Writes report.html, which asks nobody for anything, report.json and report.csv: every score with its interval and
-    all control rows, the guard-rails, pictures and provenance. With a second job, both are compared picture by picture.
+    Writes report.html, which asks nobody for anything, report.json and report.csv: every score with its interval, and
+    provenance. What was decoded is scored beside all control rows. Label maps are scored against --references or
+    --corrections, those of a job or of the folder --found. With a second job, or --against, both are compared item by
+    item.
     """
+    if (options := MapOptions(**maps)).given:
+        return evaluate_maps(shell, jobs, out, options)
     from voxelight.app.pipelines.evaluated import Wishes, compare
     from voxelight.app.pipelines.evaluated import evaluate as evaluate_job
     from voxelight.neuro.evaluate.page import write_page
     from voxelight.neuro.evaluate.tables import NOTICE, find_marks, write_csv, write_json
     from voxelight.storage.formats.streams import replacing
 
-    if len(jobs) > MOST_JOBS:
+    if not 1 <= len(jobs) <= MOST_JOBS:
         raise BadInput(f"{len(jobs)} jobs", "one, or two to be compared", "Compare two at a time.")
     judges = tuple(name for name in networks if name != NO_NETWORK) if networks else None
     wishes = Wishes(betas_version, sessions, test_set, permutations, judges, ceiling, shell.settings.device)
@@ -67,4 +76,6 @@ def evaluate(
         with replacing(written[-1]) as file:
             file.write(text.encode())
     marks = "".join(f" {mark}" for mark in find_marks(evaluation))
-    shell.answer(FilesAnswer(files=written), f"{evaluation.title}: {', '.join(map(str, written))}.{marks} {NOTICE}")
+    return shell.answer(
+        FilesAnswer(files=written), f"{evaluation.title}: {', '.join(map(str, written))}.{marks} {NOTICE}"
+    )
