@@ -44,7 +44,8 @@ def dice_and_cross_entropy_by_case(logits: Tensor, reference: Tensor) -> Tensor:
 
     Unlike `foreground_dice` it is the same however a batch is shared out.
     """
-    return _DICE_CE_BY_CASE(logits.float(), reference.float())
+    loss: Tensor = _DICE_CE_BY_CASE(logits.float(), reference.float())
+    return loss
 
 
 def foreground_dice_and_focal(logits: Tensor, reference: Tensor, gamma: float = 2.0) -> Tensor:

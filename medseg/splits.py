@@ -1,7 +1,7 @@
 """Who is held out: a recorded division of the cases by person."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -63,6 +63,35 @@ def find_split(recipe: str, cases: Sequence[str], seed: int = 0) -> Split:
             known = set(cases)
             return Split(tuple(tuple(c for c in fold if c in known) for fold in split.folds), split.person_of)
     return draw_split({case: case for case in cases}, seed)
+
+
+def choose_split(
+    recorded: str, cases: Sequence[str], seed: int, person_of: Mapping[str, str] | None = None, folds: int = 5
+) -> Split:
+    """Return a split by the persons that are named, else the recorded one, else one with each case its own person.
+
+    Parameters
+    ----------
+    recorded : name of a recorded split
+    cases : names
+    seed : of a draw
+    person_of : case -> person, or any other group that is to stay together; None: not told
+    folds : of a draw
+
+    Raises
+    ------
+    BadInput
+        Somebody is not told of, or there are fewer persons than two.
+    """
+    if person_of is not None and (lonely := sorted(set(cases) - set(person_of))):
+        raise BadInput(f"{len(lonely)} cases without a group, {lonely[0]} for one", "a group for every case",
+                       "Add them to the table of groups.")  # fmt: skip
+    owners = {case: case if person_of is None else person_of[case] for case in cases}
+    if len(set(owners.values())) < 2:
+        raise BadInput(f"{len(set(owners.values()))} person among {len(cases)} cases", "two or more, to hold one out",
+                       "Add cases, or hold nothing out.")  # fmt: skip
+    found = None if person_of is not None or folds != 5 else find_split(recorded, cases, seed)
+    return found or draw_split(owners, seed, folds)
 
 
 def draw_split(person_of: dict[str, str], seed: int, folds: int = 5) -> Split:

@@ -26,13 +26,16 @@ def normalise(array: NDArray[np.float32], options: Normalisation) -> NDArray[np.
 
     Returns
     -------
-    array of the same shape: mean 0 and deviation 1 (``zscore``), or 0 to 1 (``minmax``)
+    array of the same shape: mean 0 and deviation 1 (``zscore``), 0 to 1 (``minmax``), or as the options say (``fixed``)
 
     Raises
     ------
     BadInput
         A channel holds one value only, so that there is nothing to see.
     """
+    if options.method == "fixed":
+        fixed: NDArray[np.float32] = (np.clip(array, *options.clip) - options.mean) / options.deviation
+        return fixed.astype(np.float32)
     space = (-3, -2, -1)
     low, high = np.percentile(array, options.percentiles, axis=space, keepdims=True)
     clipped = np.clip(array.astype(np.float64), low, high)

@@ -12,10 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from voxelight.models.decoders.mindeye2 import MindEye2
 from voxelight.models.training import processes
+from voxelight.models.training.ahead import Ahead
 from voxelight.models.training.loop import Hooks, LoopOptions, Values, run
 from voxelight.models.training.seeds import seed_dropout, seeded
 from voxelight.neuro.curves import count_mixing_epochs, soft_clip_temperatures
-from voxelight.neuro.training.batches import Ahead
 from voxelight.neuro.training.objective import (
     Contrasts,
     Outputs,

@@ -24,6 +24,8 @@ from voxelight.models.records import hash_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    States = list[dict[str, Tensor]]
+
 _FACTS, _CARD, _PART = "model.json", "card.md", ".part"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 _FORMAT = 1
@@ -107,7 +109,7 @@ class TrainedModels:
             raise NotFound(f"no trained or imported model {name!r}", f"one of {known}", "Train or import it first.")
         return _read(self._folder / name)
 
-    def load(self, name: str) -> "list[dict[str, Tensor]]":
+    def load(self, name: str) -> "States":
         """Read the tensors of a model after checking their hashes, one state a fold.
 
         Raises

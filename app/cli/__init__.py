@@ -29,6 +29,10 @@ COMMANDS = {
         "voxelight.app.cli.compare:compare",
         "Compare two jobs, or two models, over what both worked on.",
     ),
+    "plan": (
+        "voxelight.app.cli.plan:plan",
+        "Plan how a network is trained on a folder of cases, and write it as a recipe to read and edit.",
+    ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),

@@ -83,6 +83,18 @@ class TrainAnswer(Wire):
     dice: dict[str, float]
 
 
+class PlanAnswer(Wire):
+    """A planned recipe: its file, and what was chosen for the data set."""
+
+    file: Path
+    network: str
+    spacing_mm: tuple[float, float, float]
+    window: tuple[int, int, int]
+    batch: int
+    memory_gib: float
+    cases: int
+
+
 class SeriesAnswer(Wire):
     """A DICOM series: its voxels (columns, rows, slices), or why it can't be taken in."""
 

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from voxelight.medseg.recipes.training import Training
+
 Triple = tuple[float, float, float]
 
 
@@ -16,12 +18,18 @@ class Normalisation(_Options):
 
     Parameters
     ----------
-    method : ``zscore`` (mean 0, deviation 1) or ``minmax`` (0 to 1)
-    percentiles : values outside are clipped first, in percent
+    method : ``zscore`` (mean 0, deviation 1), ``minmax`` (0 to 1), or ``fixed``: by `clip`, `mean` and `deviation`
+        alone, for units that mean the same in every scan (Hounsfield units, nnU-Net's CT scheme)
+    percentiles : values outside are clipped first, in percent; not for ``fixed``
+    clip : lowest and highest value, in units of the scan
+    mean, deviation : subtracted, and divided by
     """
 
-    method: Literal["zscore", "minmax"] = "zscore"
+    method: Literal["zscore", "minmax", "fixed"] = "zscore"
     percentiles: tuple[float, float] = (0.5, 99.5)
+    clip: tuple[float, float] = (-1000.0, 1000.0)
+    mean: float = 0.0
+    deviation: PositiveFloat = 1.0
 
 
 class Region(_Options):
@@ -40,62 +48,6 @@ class Region(_Options):
     mirror: bool = False
 
 
-class Augmentation(_Options):
-    """What is done to a training crop at random; lengths in voxels.
-
-    Parameters
-    ----------
-    mirror : probability of a left-right mirror
-    rotation : largest angle about each axis, degrees
-    scale : smallest and largest zoom
-    stretch : largest logarithm of a further zoom of each axis by itself
-    shift : largest shift along each axis
-    bend : standard deviation of a smooth displacement
-    contrast, brightness, gamma, bias, noise : strengths, in units of the normalised image
-    """
-
-    mirror: float = Field(0.5, ge=0, le=1)
-    rotation: float = Field(15.0, ge=0, le=180)
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.85, 1.18)
-    stretch: float = Field(0.04, ge=0)
-    shift: float = Field(4.0, ge=0)
-    bend: float = Field(0.7, ge=0)
-    contrast: float = Field(0.2, ge=0)
-    brightness: float = Field(0.15, ge=0)
-    gamma: float = Field(0.2, ge=0)
-    bias: float = Field(0.1, ge=0)
-    noise: float = Field(0.12, ge=0)
-
-    align : ``mni152`` where a head is to be aligned first, by an affine map to the template; else it must lie there
-
-class Training(_Options):
-    """How the weights are fitted.
-
-    Parameters
-    ----------
-    steps, batch : gradient steps, crops a step
-    window : voxels of a training crop
-    learning_rate, weight_decay, warm_up : AdamW, linear rise over `warm_up` steps, then a cosine to zero
-    loss : a name of `medseg.losses.LOSSES`
-    level_decay : weight of a level of deep supervision relative to the next finer one
-    average : decay of the running mean of the weights, which is what is kept
-    settling : batches that the normalisation statistics of that mean are taken from
-    """
-
-    steps: PositiveInt
-    batch: PositiveInt = 8
-    window: tuple[PositiveInt, PositiveInt, PositiveInt]
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    warm_up: int = Field(100, ge=0)
-    loss: str = "dice_ce"
-    level_decay: float = Field(0.5, ge=0, le=1)
-    align: Literal["mni152"] | None = None
-    average: float = Field(0.995, ge=0, lt=1)
-    settling: PositiveInt = 100
-    augmentation: Augmentation = Augmentation()
-
-
 class SegmentationRecipe(_Options):
     """A network, its weights and everything around them.
 
@@ -104,6 +56,7 @@ class SegmentationRecipe(_Options):
     network, config : a name of `models.registry.SEGMENTERS` and its options
     weights : a name of `models.weights.WEIGHTS`
     labels : label number of the network -> name
+    values : value in a label map that is trained on -> label number, for those that differ
     spacing_mm : grid that the network sees
     patch, overlap : sliding window in voxels, share of overlap between windows
     largest_mm : sides of the largest field that is accepted without regions
@@ -114,7 +67,9 @@ class SegmentationRecipe(_Options):
     smallest_ml : pieces of a label with less volume are left out; 0: none
     fill_holes : give holes to the label around them
     regions : boxes to segment; empty for the whole field
+    align : ``mni152`` where a head is to be aligned first, by an affine map to the template; else it must lie there
     seed : of every random draw
+    split : name of the recorded folds; empty: those of its own name, if there are any
     training : how the weights are fitted; None for a recipe that borrows weights
     """
 
@@ -125,6 +80,7 @@ class SegmentationRecipe(_Options):
     config: dict[str, Any]
     weights: str
     labels: dict[int, str]
+    values: dict[int, int] = Field(default_factory=dict)
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     normalisation: Normalisation = Normalisation()
     patch: tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -137,7 +93,9 @@ class SegmentationRecipe(_Options):
     smallest_ml: float = Field(0.0, ge=0)
     fill_holes: bool = False
     regions: tuple[Region, ...] = ()
+    align: Literal["mni152"] | None = None
     seed: int = 0
+    split: str = ""
     training: Training | None = None
 
     @property

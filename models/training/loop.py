@@ -25,7 +25,7 @@ class Trainee(Protocol):
 
     Attributes
     ----------
-    steps : gradient steps in all
+    steps : gradient steps in all; a step may lower it to end the training after itself
     """
 
     steps: int
@@ -115,6 +115,8 @@ def run(trainee: Trainee, options: LoopOptions, hooks: Hooks) -> bool:
         book.add(number, trainee.step(number))
         if (number + 1) % options.log_steps == 0:
             book.flush()
+        if number + 1 >= trainee.steps:
+            break
         if book.due(number + 1, options):
             book.keep(number + 1)
     book.keep(trainee.steps)

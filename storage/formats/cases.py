@@ -1,29 +1,62 @@
 """Cases on a disk: a folder `images` and a folder `labels` whose files go by one name."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from voxelight.medseg.cases import Case
 from voxelight.models.errors import BadInput
+from voxelight.models.values import Geometry, LabelMap, Volume
+from voxelight.storage.formats.images import read_picture
 from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import read_label_map
 from voxelight.storage.formats.streams import refuse_if
 from voxelight.storage.formats.volumes import VOLUME_SUFFIXES, read_image
 
 _SHOWN = 3
+_PICTURES = (".png", ".jpg", ".jpeg")
+_MOST_LABELS = 255
 
 
-def read_cases(folder: Path, names: dict[int, str]) -> list[Case]:
+def read_cases(folder: Path, names: dict[int, str], values: Mapping[int, int] | None = None) -> list[Case]:
     """Read every case of a folder, axes turned to RAS+, in the order of their names.
 
     Parameters
     ----------
-    folder : holds ``images/NAME.nii.gz``, ``.nii`` or ``.dcm.zip``, and ``labels/NAME.nii.gz`` or ``.nii``
+    folder : holds ``images/NAME.nii.gz``, ``.nii`` or ``.dcm.zip``, and ``labels/NAME.nii.gz`` or ``.nii``; or
+        pictures, ``.png`` or ``.jpg``, with label maps as ``.png``, whose pixels count as 1 mm, numbered (column, row)
     names : label number -> name, background (0) left out
+    values : value in a label map -> label number, for those that differ
 
     Raises
     ------
     BadInput
         There is no case, an image has no labels or the reverse, a file can't be read, or labels lie on another grid.
+    """
+    return [case for _, _, case in walk_cases(folder, names, values)]
+
+
+def walk_cases(
+    folder: Path, names: dict[int, str] | None, values: Mapping[int, int] | None = None
+) -> Iterator[tuple[int, int, Case]]:
+    """Read one case of a folder after the other.
+
+    Parameters
+    ----------
+    folder, values : as of `read_cases`
+    names : the same; None: every number that is drawn goes by its number
+
+    Yields
+    ------
+    number of the case, from 1; cases in all; the case
+
+    Raises
+    ------
+    BadInput
+        As `read_cases`.
     """
     images, labels = _by_stem(folder / "images"), _by_stem(folder / "labels")
     lonely = sorted(set(images) ^ set(labels))
@@ -33,13 +66,63 @@ def read_cases(folder: Path, names: dict[int, str]) -> list[Case]:
         "an image and labels of one name for every case",
         "Add or remove what is alone.",
     )
-    return [Case(stem, read_image(images[stem])[0], read_label_map(labels[stem], names)) for stem in sorted(images)]
+    for number, stem in enumerate(sorted(images), start=1):
+        yield number, len(images), Case(stem, read_case_image(images[stem]), _read_labels(labels[stem], names, values))
+
+
+def read_case_image(path: Path) -> Volume:
+    """Read the image of a case; a picture is a volume of one slice, (channel, column, row, 1).
+
+    Raises
+    ------
+    BadInput
+        It can't be read.
+    """
+    if not path.name.lower().endswith(_PICTURES):
+        return read_image(path)[0]
+    picture = read_picture(path).transpose(2, 1, 0)[..., None]
+    return Volume(np.ascontiguousarray(picture), Geometry(picture.shape[1:], np.eye(4)))
+
+
+def _read_labels(path: Path, names: dict[int, str] | None, values: Mapping[int, int] | None) -> LabelMap:
+    array, geometry = _read_picture_labels(path) if path.name.lower().endswith(_PICTURES) else _read_numbers(path)
+    renumbered = array.copy()
+    for value, number in (values or {}).items():
+        renumbered[array == value] = number
+    there = {int(number) for number in np.unique(renumbered)} - {0}
+    found = names or {number: f"label {number}" for number in sorted(there)}
+    strange = sorted(there - set(found))
+    refuse_if(
+        bool(strange),
+        f"{path.name} with label {strange[0] if strange else 0}",
+        f"0 and {', '.join(map(str, sorted(found)))}",
+        "Name the label, say under which number it goes, or correct the label map.",
+    )
+    return LabelMap(renumbered.astype(np.uint8), geometry, dict(found))
+
+
+def _read_numbers(path: Path) -> tuple[NDArray[np.int64], Geometry]:
+    read = read_label_map(path, {number: str(number) for number in range(1, _MOST_LABELS + 1)})
+    return read.array.astype(np.int64), read.geometry
+
+
+def _read_picture_labels(path: Path) -> tuple[NDArray[np.int64], Geometry]:
+    """Return the values of a grey or indexed picture, array (column, row, 1), and its grid."""
+    try:
+        with Image.open(path) as picture:
+            array = np.asarray(picture)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path.name}, which is no picture ({error})", "a label map as PNG", "Save it again.") from None
+    refuse_if(array.ndim != 2, f"{path.name} with {array.ndim} axes", "one number a pixel", "Save it as grey PNG.")
+    turned: NDArray[np.int64] = array.T[..., None].astype(np.int64)
+    return turned, Geometry((turned.shape[0], turned.shape[1], 1), np.eye(4))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    paths = [path for path in folder.glob("*") if path.name.endswith(VOLUME_SUFFIXES) and not path.name.startswith(".")]
-    found = {image_stem(path.name): path for path in paths}
+    suffixes = (*VOLUME_SUFFIXES, *_PICTURES)
+    paths = [path for path in folder.glob("*") if path.name.lower().endswith(suffixes) and path.name[0] != "."]
+    found = {path.stem if path.suffix.lower() in _PICTURES else image_stem(path.name): path for path in paths}
     if not paths:
-        raise BadInput(f"no NIfTI file in {folder}", "images/ and labels/ with one file a case", "Check the folder.")
+        raise BadInput(f"no image in {folder}", "images/ and labels/ with one file a case", "Check the folder.")
     refuse_if(len(found) != len(paths), f"one name with several suffixes in {folder}", "one file a case", "Remove one.")
     return found

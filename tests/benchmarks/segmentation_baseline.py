@@ -49,7 +49,7 @@ def fit_again(arguments):
     for network, recipe in RECIPES.items():
         training = recipe.training.model_copy(update={"steps": arguments.steps or recipe.training.steps})
         changed = recipe.model_copy(update={"training": training})
-        state = fit([cases[name] for name in split.rest(arguments.fold)], changed, arguments.device)
+        state = fit([cases[name] for name in split.rest(arguments.fold)], changed, arguments.device).weights
         halved = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
         segmenter = build_segmenter(changed, halved, arguments.device)
         found = {name: segment(cases[name].volume, segmenter).array for name in split.folds[arguments.fold]}

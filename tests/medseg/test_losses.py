@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from monai.losses import DiceCELoss, DiceLoss
+from monai.losses import DiceCELoss, DiceLoss, FocalLoss
 from torch.nn import functional as F
 
 from voxelight.medseg.losses import LOSSES, deep_supervision, foreground_dice, released_dice
@@ -24,8 +24,26 @@ def test_foreground_dice_is_that_of_monai(pair):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_perfect_answer_costs_next_to_nothing_and_a_wrong_one_much(pair, name):
     _, reference = pair
-    assert LOSSES[name](40 * reference, reference) < 1e-4
-    assert LOSSES[name](40 * reference.roll(1, dims=1), reference) > 0.9
+    assert LOSSES[name](80 * reference - 40, reference) < 1e-4
+    assert LOSSES[name](80 * reference.roll(1, dims=1) - 40, reference) > 0.9
+
+
+def test_further_losses_are_those_of_monai(pair):
+    logits, reference = pair
+    by_case = DiceCELoss(softmax=True, include_background=False, smooth_nr=1e-5, smooth_dr=1e-5)
+    torch.testing.assert_close(LOSSES["dice_ce_case"](*pair), by_case(*pair))
+    focal = FocalLoss(use_softmax=True, gamma=2.0)(logits, reference) * logits.shape[1]
+    torch.testing.assert_close(LOSSES["dice_focal"](*pair), foreground_dice(*pair) + focal)
+    overlapping = (torch.rand(reference.shape, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, overlapping)
+    crossed = F.binary_cross_entropy_with_logits(logits, overlapping)
+    torch.testing.assert_close(LOSSES["dice_ce_regions"](logits, overlapping), dice + crossed)
+
+
+def test_a_loss_by_case_does_not_change_with_the_batch_it_is_in(pair):
+    logits, reference = pair
+    each = [LOSSES["dice_ce_case"](logits[row : row + 1], reference[row : row + 1]) for row in range(2)]
+    torch.testing.assert_close(LOSSES["dice_ce_case"](*pair), torch.stack(each).mean())
 
 
 def test_the_honest_loss_still_pulls_where_the_released_one_has_gone_flat():

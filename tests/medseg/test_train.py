@@ -1,78 +1,77 @@
+"""What a training of a segmentation network gives, and what can't be trained."""
+
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from voxelight.medseg.augment import augment
+sys.path.insert(0, str(Path(__file__).parent))
+from train_worker import make_case, make_recipe
+
 from voxelight.medseg.cases import Case
 from voxelight.medseg.evaluate import dice
 from voxelight.medseg.recipes import find_recipe
-from voxelight.medseg.recipes.recipe import Augmentation
 from voxelight.medseg.segment import build_segmenter, segment
 from voxelight.medseg.train import fit
+from voxelight.medseg.train_validation import split_validation
 from voxelight.models.errors import BadInput
-from voxelight.models.registry import SEGMENTERS
+from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.models.values import Geometry, LabelMap, Volume
+from voxelight.storage.training_log import TrainingLog
 
-STILL = Augmentation(
-    mirror=0, rotation=0, scale=(1, 1), stretch=0, shift=0, bend=0, contrast=0, brightness=0, gamma=0, bias=0, noise=0
+
+@pytest.mark.parametrize(
+    ("network", "more"),
+    [("agunet", {}), ("segresnet", {"config": {"spatial_dims": 2}, "window": (16, 16, 1), "batch": 8, "steps": 80})],
+    ids=["volumes", "slices"],
 )
-
-
-def small_recipe(network="agunet", **training):
-    recipe = find_recipe("hippocampus-agunet")
-    options = {"steps": 60, "batch": 2, "window": (16, 16, 16), "warm_up": 5, "settling": 8, "average": 0.9} | training
-    return recipe.model_copy(
-        update={
-            "network": network,
-            "config": {"in_channels": 1, "classes": 3, "filters": (8, 16)},
-            "patch": (24, 24, 24),
-            "training": recipe.training.model_copy(update=options),
-        }
+def test_a_network_learns_from_few_cases(network, more):
+    recipe, told = make_recipe(network, **more), []
+    fitted = fit(
+        [make_case(number) for number in range(6)], recipe, "cpu", Hooks(on_step=lambda n, all_: told.append(n))
     )
-
-
-def ball_case(number):
-    """Two bright half balls on a dark, noisy ground."""
-    random = np.random.default_rng(number)
-    at = np.stack(np.meshgrid(*[np.arange(18)] * 3, indexing="ij")) - random.uniform(7, 10, 3)[:, None, None, None]
-    ball = np.square(at).sum(axis=0) < 25
-    labels = (ball * np.where(at[1] > 0, 1, 2)).astype(np.uint8)
-    image = (labels * 2 + 0.3 * random.standard_normal(labels.shape)).astype(np.float32)
-    grid = Geometry(labels.shape, np.eye(4))
-    return Case(f"ball{number}", Volume(image[None], grid), LabelMap(labels, grid, {1: "anterior", 2: "posterior"}))
-
-
-@pytest.mark.parametrize("network", SEGMENTERS)
-def test_a_network_of_the_table_learns_from_few_cases(network):
-    recipe, told = small_recipe(network), []
-    state = fit([ball_case(number) for number in range(6)], recipe, "cpu", lambda share, values: told.append(share))
-    unseen = ball_case(99)
-    found = segment(unseen.volume, build_segmenter(recipe, state, "cpu")).array
+    assert told == list(range(recipe.training.steps))
+    unseen = make_case(99)
+    found = segment(unseen.volume, build_segmenter(recipe, fitted.weights, "cpu")).array
     assert min(dice(found, unseen.labels.array, label) for label in (1, 2)) > 0.5
-    assert told[-1] == 1
-    assert told == sorted(told)
 
 
 def test_same_seed_same_weights_and_the_callers_chance_untouched():
-    recipe, cases = small_recipe(steps=3, settling=2), [ball_case(0), ball_case(1)]
+    recipe, cases = make_recipe(steps=3, settling=2), [make_case(0), make_case(1)]
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = fit(cases, recipe, "cpu")
+    first = fit(cases, recipe, "cpu").weights
     torch.testing.assert_close(torch.rand(3), expected)
-    again = fit(cases, recipe, "cpu")
+    again = fit(cases, recipe, "cpu").weights
     assert all(torch.equal(value, again[name]) for name, value in first.items())
-    other = fit(cases, recipe.model_copy(update={"seed": 1}), "cpu")
+    other = fit(cases, recipe.model_copy(update={"seed": 1}), "cpu").weights
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def stranger():
+    case = make_case(0)
+    labels = case.labels.array.copy()
+    labels[0, 0, 0] = 7
+    return Case("odd", case.volume, LabelMap(labels, case.labels.geometry, {1: "a", 2: "b", 7: "stranger"}))
+
+
+def two_channels():
+    case = make_case(0)
+    return Case("two", Volume(np.repeat(case.volume.array, 2, axis=0), case.volume.geometry), case.labels)
 
 
 @pytest.mark.parametrize(
     ("recipe", "cases", "said"),
     [
-        (small_recipe(), [], "no case"),
-        (small_recipe(loss="focal"), [ball_case(0)], "dice_ce"),
-        (find_recipe("hippocampus-mni"), [ball_case(0)], "Train hippocampus-agunet"),
+        (make_recipe(), [], "no case"),
+        (make_recipe(loss="focus"), [make_case(0)], "dice_ce"),
+        (find_recipe("hippocampus-mni"), [make_case(0)], "Train hippocampus-agunet"),
+        (make_recipe(), [stranger()], "label 7 in odd"),
+        (make_recipe(), [two_channels()], "2 channels in two"),
+        (make_recipe(validation=0.5), [make_case(0)], "at least one to train on"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(recipe, cases, said):
@@ -81,47 +80,32 @@ def test_what_cannot_be_trained_is_refused(recipe, cases, said):
 
 
 def test_a_case_keeps_image_and_labels_on_one_grid():
-    case = ball_case(0)
+    case = make_case(0)
     moved = Geometry(case.labels.geometry.shape, np.diag([1, 1, 2, 1.0]))
     with pytest.raises(BadInput, match="nearest neighbour"):
         Case("moved", case.volume, LabelMap(case.labels.array, moved, case.labels.names))
 
 
-def crops(options, window=(16, 16, 16), seed=0):
-    case = ball_case(0)
-    images = torch.from_numpy(case.volume.array)[None].repeat(4, 1, 1, 1, 1)
-    labels = F.one_hot(torch.from_numpy(case.labels.array).long(), 3).movedim(-1, 0)[None].repeat(4, 1, 1, 1, 1)
-    return images, labels, augment(images, labels, window, options, torch.Generator().manual_seed(seed))
+def test_persons_that_are_looked_at_are_not_trained_on():
+    cases = [f"{person}-{visit}" for person in "abcdefgh" for visit in (1, 2)]
+    person_of = {case: case[0] for case in cases}
+    watched = split_validation(cases, person_of, 0.25, 3)
+    assert len(watched) == 4
+    assert {case[0] for case in watched}.isdisjoint({case[0] for case in cases if case not in watched})
+    assert watched == split_validation(cases, person_of, 0.25, 3) != split_validation(cases, person_of, 0.25, 4)
+    assert split_validation(cases, person_of, 0, 3) == frozenset()
 
 
-def test_an_augmentation_of_no_strength_cuts_the_middle():
-    images, labels, (x, reference) = crops(STILL)
-    middle = (slice(None), slice(None), *[slice(1, 17)] * 3)
-    torch.testing.assert_close(x, images[middle], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(reference, labels[middle].float())
-
-
-def test_a_mirror_turns_image_and_labels_alike():
-    images, labels, (x, reference) = crops(STILL.model_copy(update={"mirror": 1.0}))
-    middle = (slice(None), slice(None), *[slice(1, 17)] * 3)
-    torch.testing.assert_close(x, images[middle].flip(2), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(reference, labels[middle].flip(2).float())
-
-
-def test_labels_stay_with_their_voxels_and_the_same_seed_repeats():
-    _, _, (x, reference) = crops(Augmentation(noise=0, contrast=0, brightness=0, gamma=0, bias=0))
-    assert torch.equal(reference.sum(dim=1), torch.ones_like(reference[:, 0]))
-    means = [float(x[:, 0][reference[:, label] == 1].mean()) for label in range(3)]
-    assert means == sorted(means)
-    assert not torch.equal(x[0], x[1])
-    assert torch.equal(crops(Augmentation(), seed=3)[2][0], crops(Augmentation(), seed=3)[2][0])
-
-
-def test_nothing_is_made_up_beyond_a_volume():
-    images, labels, _ = crops(STILL)
-    images[:, :, :, :, 10:] = torch.nan
-    x, _ = augment(images, labels, (16, 16, 16), Augmentation(mirror=0, rotation=0, shift=0, bend=0, scale=(1, 1)),
-                   torch.Generator().manual_seed(0))  # fmt: skip
-    assert torch.isfinite(x).all()
-    assert (x[..., 12:] == 0).all()
-    assert (x[..., :7] != 0).all()
+def test_a_training_ends_where_it_becomes_no_better_and_keeps_the_best(tmp_path):
+    log = TrainingLog(tmp_path / "log.jsonl")
+    recipe = make_recipe(
+        steps=60, learning_rate=1e-9, validation=0.3, validate_steps=4, patience=2, average=0.0, warm_up=0
+    )
+    fitted = fit([make_case(n) for n in range(5)], recipe, "cpu", Hooks(log=log), LoopOptions(log_steps=1))
+    dice_rows = {row["step"]: row["dice"] for row in log.rows() if "dice" in row}
+    looks = sorted(dice_rows)
+    assert fitted.finished
+    assert looks == [3, 7, 11], "the first look is the best, and two more are waited for"
+    assert fitted.steps == len(log.rows()) == 12
+    assert len(fitted.watched) == 2
+    assert set(fitted.validation) <= {"anterior", "posterior"}

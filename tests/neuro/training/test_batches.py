@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from voxelight.models.errors import BadInput
+from voxelight.models.training.ahead import Ahead
 from voxelight.neuro.losses import Mixing, mixing_targets
 from voxelight.neuro.splits import Leak
-from voxelight.neuro.training.batches import Ahead, plan_epoch
+from voxelight.neuro.training.batches import plan_epoch
 from voxelight.neuro.training.objective import join_mixings
 from voxelight.neuro.training.recipe import Defects, Losses
 from voxelight.neuro.training.samples import Dealer
