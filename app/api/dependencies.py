@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from pydantic import Field
 
 from voxelight.app.schemas import Wire
@@ -19,6 +19,17 @@ async def find_services(request: Request) -> Services:
 
 
 Door = Annotated[Services, Depends(find_services)]
+
+
+def is_taken(sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None) -> bool:
+    """Whether a file is asked for to be taken away, and not by a page of this server, which shows it.
+
+    Browsers say who asks, and no page can change that (W3C Fetch Metadata Request Headers); other programs say nothing.
+    """
+    return sec_fetch_site != "same-origin"
+
+
+Taken = Annotated[bool, Depends(is_taken)]
 
 
 class Paging(Wire):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from voxelight.app.api.dependencies import Door, Paging
+from voxelight.app.api.dependencies import Door, Paging, Taken
 from voxelight.app.api.etags import IfMatch, IfNoneMatch, answer_changed, answer_tagged, read_version, tag_version
 from voxelight.app.schemas import Page, Wire
 from voxelight.app.schemas_reviews import (
@@ -93,10 +93,12 @@ def show_group(services: Door, job_id: uuid.UUID) -> GroupAnswer:
 
 
 @router.get("/jobs/{job_id}/group.html", response_class=Response, responses=_HTML)
-def download_group(services: Door, job_id: uuid.UUID) -> Response:
-    """Show the same as one page that asks nobody for anything."""
+def download_group(services: Door, job_id: uuid.UUID, taken: Taken) -> Response:
+    """Show the same as one page that asks nobody for anything; of clinical data to the page of this server alone."""
     from voxelight.app.exports.group_page import write_group
 
+    if taken:
+        services.privacy.refuse_job(job_id)
     headers = {"Content-Security-Policy": _REPORT_POLICY}
     return Response(write_group(services.quality.group(job_id)), media_type="text/html", headers=headers)
 
@@ -109,9 +111,15 @@ def show_case(services: Door, run_id: uuid.UUID, asked: Annotated[MaybeReviewer,
 
 @router.get("/results/{run_id}/sheet", response_class=Response, responses=_PNG)
 def draw_sheet(
-    services: Door, run_id: uuid.UUID, asked: Annotated[SheetWish, Query()], if_none_match: IfNoneMatch = None
+    services: Door,
+    run_id: uuid.UUID,
+    taken: Taken,
+    asked: Annotated[SheetWish, Query()],
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Draw the contact sheet of a result: labels over their image, or what was seen beside what was decoded."""
+    if taken:
+        services.privacy.refuse_job(services.results.show(run_id).job)
     content, tag = services.sheets.draw(run_id, asked.convention)
     if if_none_match is not None and tag in if_none_match:
         return Response(status_code=304, headers={"ETag": tag})

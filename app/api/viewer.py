@@ -8,7 +8,7 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from voxelight.app.api.bodies import stream_into
-from voxelight.app.api.dependencies import PREFIX, Door
+from voxelight.app.api.dependencies import PREFIX, Door, Taken
 from voxelight.app.api.files import RESPONSES, Asked, answer_file
 from voxelight.app.schemas import Page
 from voxelight.app.schemas_viewer import CorrectionRequest, InterpolationRequest, VersionAnswer, ViewAnswer
@@ -29,8 +29,10 @@ def read_scan(services: Door, scan_id: uuid.UUID, asked: Asked) -> Response:
 
 
 @router.get("/scans/{scan_id}/image", response_class=StreamingResponse, responses=RESPONSES)
-def read_image(services: Door, scan_id: uuid.UUID, asked: Asked) -> Response:
-    """Send a scan as NIfTI, converted where it came in another form."""
+def read_image(services: Door, scan_id: uuid.UUID, asked: Asked, taken: Taken) -> Response:
+    """Send a scan as NIfTI, converted where it came in another form; clinical ones to the page of this server alone."""
+    if taken:
+        services.privacy.refuse_scan(scan_id)
     return answer_file(services.viewer.open_image(scan_id), asked)
 
 

@@ -91,6 +91,7 @@ def report(shell: Shell, job: uuid.UUID, out: Path) -> None:
     """Write the numbers of all cases of a job, outliers marked, as one HTML page."""
     from voxelight.app.exports.group_page import write_group
 
+    shell.services.privacy.refuse_job(job)
     page = write_group(shell.services.quality.group(job))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")

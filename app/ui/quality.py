@@ -1,6 +1,7 @@
 """Quality control on the page: the review itself in a frame, the group report, and whether two reviewers agree."""
 
 import uuid
+from functools import partial
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -8,6 +9,7 @@ import streamlit as st
 from voxelight.app.schemas import JobAnswer
 from voxelight.app.schemas_reviews import AgreementAnswer
 from voxelight.app.services import Services
+from voxelight.app.ui.downloads import stays_here
 from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.wording import plain, say_many, say_number, say_time
 
@@ -55,15 +57,16 @@ def show_group(services: Services, job: JobAnswer) -> None:
     group = services.quality.group(job.id)
     apart = {value.item for measure in group.measures for value in measure.values if value.outlier}
     st.markdown(f"{say_many(group.cases, 'case')}, {len(apart)} with a number far from the others.")
-    st.download_button(
-        "Download the group report",
-        data=lambda: write_group(group),
-        file_name=f"group-{str(job.id)[:8]}.html",
-        mime="text/html",
-        icon=":material/download:",
-        on_click="ignore",
-        help="One HTML file that asks nobody for anything.",
-    )
+    if not stays_here(partial(services.privacy.refuse_job, job.id)):
+        st.download_button(
+            "Download the group report",
+            data=lambda: write_group(group),
+            file_name=f"group-{str(job.id)[:8]}.html",
+            mime="text/html",
+            icon=":material/download:",
+            on_click="ignore",
+            help="One HTML file that asks nobody for anything.",
+        )
     st.iframe(f"/api/v1/jobs/{job.id}/group.html", height=_REPORT_HEIGHT, alt="Group report")
 
 

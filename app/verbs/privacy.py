@@ -3,7 +3,7 @@
 import hmac
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
@@ -167,6 +167,43 @@ class Privacy:
         """
         return self._key.read_text()
 
+    def refuse_artifacts(self, artifacts: Sequence[uuid.UUID]) -> None:
+        """Refuse to let files out that were made of clinical data.
+
+        Raises
+        ------
+        Refused
+            The data set of one of them is clinical and local.
+        """
+        with self._stores.sessions() as session:
+            refuse_artifacts(session, artifacts)
+
+    def refuse_job(self, job_id: uuid.UUID) -> None:
+        """Refuse to let anything of a job out whose data set is clinical and local.
+
+        Raises
+        ------
+        NotFound
+            There is no such job.
+        Refused
+            Its data set is clinical and local.
+        """
+        with self._stores.sessions() as session:
+            refuse_export(find_row(session, Job, job_id).dataset)
+
+    def refuse_scan(self, scan_id: uuid.UUID) -> None:
+        """Refuse to let a scan out whose data set is clinical and local.
+
+        Raises
+        ------
+        NotFound
+            There is no such scan.
+        Refused
+            Its data set is clinical and local.
+        """
+        with self._stores.sessions() as session:
+            refuse_export(find_row(session, Scan, scan_id).imaging_session.subject.dataset)
+
     def _find_runs(self, target: uuid.UUID) -> Iterator[uuid.UUID]:
         with self._stores.sessions() as session:
             if session.get(Run, target) is not None:
@@ -229,6 +266,19 @@ def refuse_export(dataset: Dataset) -> None:
             "a data set without identity",
             f"Keep it here, or take the scans in anew in a data set that cleans headers. {NOTICE}",
         )
+
+
+def refuse_artifacts(session: Session, artifacts: Sequence[uuid.UUID]) -> None:
+    """Refuse to let files out that were made of clinical data.
+
+    Raises
+    ------
+    Refused
+        The data set of one of them is clinical and local.
+    """
+    kept = select(Dataset).join(Job, Job.dataset_id == Dataset.id).join(Artifact, Artifact.job_id == Job.id)
+    for dataset in session.scalars(kept.where(Artifact.id.in_(artifacts), Dataset.keeps_headers).limit(1)):
+        refuse_export(dataset)
 
 
 def _find_held(session: Session, scan_id: uuid.UUID) -> Scan:

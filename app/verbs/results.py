@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import ArtifactAnswer, ModelAnswer, Page, ResultAnswer, ResultQuery
 from voxelight.app.verbs.answers import answer_artifact, answer_model
-from voxelight.app.verbs.privacy import refuse_export
+from voxelight.app.verbs.privacy import refuse_artifacts
 from voxelight.app.verbs.result_answers import FIELDS, answer_results, pick_results
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.conditions import MetricRange, Wanted
 from voxelight.storage.queries import find_row, refuse_limit
-from voxelight.storage.schema import Artifact, Dataset, Job, Model, Run
+from voxelight.storage.schema import Artifact, Model, Run
 from voxelight.storage.search import Order, find_results, list_metric_names
 from voxelight.storage.stores import Stores
 from voxelight.storage.words import split_words
@@ -109,7 +109,8 @@ class Results:
         Refused
             They belong to a data set that is clinical and local.
         """
-        self._refuse_kept([artifact.id for artifact in artifacts])
+        with self._stores.sessions() as session:
+            refuse_artifacts(session, [artifact.id for artifact in artifacts])
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for artifact in artifacts:
@@ -125,12 +126,6 @@ class Results:
         """Return every model that has done work here."""
         with self._stores.sessions() as session:
             return [answer_model(row) for row in session.scalars(select(Model).order_by(Model.name, Model.created_at))]
-
-    def _refuse_kept(self, artifacts: Sequence[uuid.UUID]) -> None:
-        kept = select(Dataset).join(Job, Job.dataset_id == Dataset.id).join(Artifact, Artifact.job_id == Job.id)
-        with self._stores.sessions() as session:
-            for dataset in session.scalars(kept.where(Artifact.id.in_(artifacts), Dataset.keeps_headers).limit(1)):
-                refuse_export(dataset)
 
     @staticmethod
     def _find(

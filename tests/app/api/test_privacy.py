@@ -73,7 +73,9 @@ def test_a_clinical_data_set_says_so(client, packed):
     assert client.patch("datasets/clinic", json={"keeps_headers": False}).status_code == 422, "at creation only"
 
 
-def test_relinking_asks_for_the_key_and_names_the_patient(upload, packed, client, services, is_problem):
+@pytest.fixture
+def segmented(services):
+    """Store a label map of a scan as a worker would; return the run."""
     import numpy as np
 
     from voxelight.models.values import LabelMap
@@ -82,21 +84,55 @@ def test_relinking_asks_for_the_key_and_names_the_patient(upload, packed, client
     from voxelight.storage.results import Outcome, OutputFile, record_run
     from voxelight.storage.schema import Job, Model, Run, Scan
 
-    scan = upload("brain.zip", packed())
-    with services.stores.blobs.local_file(scan["sha256"], scan["name"]) as path:
-        volume, grid = read_image(path)
-    labels = LabelMap(np.ones(volume.array.shape[1:], np.uint8), volume.geometry, {1: "brain"})
-    write_label_map(services.settings.home / "l.nii.gz", labels, grid)
-    with services.stores.sessions.begin() as session:
-        row = session.get_one(Scan, uuid.UUID(scan["id"]))
-        subject, model = row.imaging_session.subject, Model(name="net", version="1", task="segmentation")
-        job = Job(kind="segment", recipe="none", dataset=subject.dataset, model=model, queue="cpu")
-        run = Run(job=job, item_key="one", position=0, subject=subject, scan=row)
-        session.add_all([model, job, run])
-        session.flush()
-        run_id = run.id
-    file = OutputFile("label_map", "l.nii.gz", "application/gzip", (services.settings.home / "l.nii.gz").read_bytes())
-    record_run(services.stores, run_id, Outcome((file,), label_names={1: "brain"}))
+    def _segmented(scan) -> uuid.UUID:
+        with services.stores.blobs.local_file(scan["sha256"], scan["name"]) as path:
+            volume, grid = read_image(path)
+        labels, target = np.ones(volume.array.shape[1:], np.uint8), services.settings.home / "l.nii.gz"
+        write_label_map(target, LabelMap(labels, volume.geometry, {1: "brain"}), grid)
+        with services.stores.sessions.begin() as session:
+            row = session.get_one(Scan, uuid.UUID(scan["id"]))
+            subject, model = row.imaging_session.subject, Model(name="net", version="1", task="segmentation")
+            job = Job(kind="segment", recipe="none", dataset=subject.dataset, model=model, queue="cpu", status="done")
+            run = Run(job=job, item_key="one", position=0, subject=subject, scan=row)
+            session.add_all([model, job, run])
+            session.flush()
+            run_id = run.id
+        file = OutputFile("label_map", "l.nii.gz", "application/gzip", target.read_bytes())
+        record_run(services.stores, run_id, Outcome((file,), label_names={1: "brain"}))
+        return run_id
+
+    return _segmented
+
+
+def test_nothing_of_a_clinical_data_set_leaves_by_any_door(client, packed, segmented, services, is_problem):
+    client.post("datasets", json={"name": "clinic", "keeps_headers": True})
+    scan = client.put("datasets/clinic/scans/brain.zip", content=packed()).json()
+    run_id = segmented(scan)
+    result = client.get(f"results/{run_id}").json()
+    [artifact] = result["artifacts"]
+    doors = [
+        f"scans/{scan['id']}/content",
+        f"scans/{scan['id']}/image",
+        f"artifacts/{artifact['id']}",
+        f"jobs/{result['job']}/group.html",
+        f"results/{run_id}/sheet",
+        f"exports/archive.zip?job={result['job']}",
+        f"exports/metrics.csv?job={result['job']}",
+    ]
+    for door in doors:
+        is_problem(client.get(door), 403)
+        is_problem(client.get(door, headers={"Sec-Fetch-Site": "cross-site"}), 403)
+    assert client.head(f"artifacts/{artifact['id']}").status_code == 403
+    for door in doors[1:5]:
+        shown = client.get(door, headers={"Sec-Fetch-Site": "same-origin"})
+        assert shown.status_code == 200, "the page of this server shows it"
+        assert b"Doe" not in shown.content
+    for door in doors[:1] + doors[5:]:
+        is_problem(client.get(door, headers={"Sec-Fetch-Site": "same-origin"}), 403)
+
+
+def test_relinking_asks_for_the_key_and_names_the_patient(upload, packed, segmented, client, services, is_problem):
+    run_id = segmented(upload("brain.zip", packed()))
     wish = {"author": "Dr. A", "reason": "surgery", "key": "0" * 64}
     is_problem(client.post(f"results/{run_id}/relink", json=wish), 403)
     answer = client.post(f"results/{run_id}/relink", json=wish | {"key": services.privacy.read_key()})
