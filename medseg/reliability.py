@@ -146,28 +146,6 @@ def fit_temperature(samples: Iterable[tuple[NDArray[np.floating[Any]], NDArray[n
     return Calibration(temperature, before, after, ece, ece_after, reference.size)
 
 
-def choose_voxels(
-    probabilities: NDArray[np.floating[Any]], reference: LabelMap, most: int, seed: int
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.integer[Any]]]:
-    """Draw voxels of one case from the band around its borders, where there is one.
-
-    Parameters
-    ----------
-    probabilities : array (label, i, j, k) on the grid of the reference
-    reference : LabelMap
-    most : voxels at most
-    seed : of the draw
-
-    Returns
-    -------
-    probabilities, array (label, voxel); reference, array (voxel,)
-    """
-    places = np.flatnonzero(find_band(reference))
-    if places.size > most:
-        places = np.sort(np.random.default_rng(seed).choice(places, most, replace=False))
-    return probabilities.reshape(len(probabilities), -1)[:, places], reference.array.ravel()[places]
-
-
 def pool(parts: Sequence[Reliability | None]) -> Reliability | None:
     """Put the voxels of cases together; None where a case has no confidence."""
     there = [part for part in parts if part is not None]

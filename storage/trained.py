@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +171,22 @@ class TrainedModels:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return place
+
+    def set_temperature(self, name: str, temperature: float, facts: Mapping[str, Any]) -> None:
+        """Keep the temperature of a model in its recipe, and how it was fitted in its provenance.
+
+        Raises
+        ------
+        NotFound, BadInput
+            As `find`.
+        """
+        model = self.find(name)
+        recipe = model.recipe.model_copy(update={"temperature": temperature})
+        changed = replace(model, recipe=recipe, provenance=model.provenance | {"calibration": dict(facts)})
+        place = self._folder / name
+        temporary = place / f"{_FACTS}{_PART}"
+        temporary.write_text(json.dumps(_describe(changed), indent=2), encoding="utf-8")
+        temporary.replace(place / _FACTS)
 
     def remove(self, name: str) -> None:
         """Forget a model and its weights.

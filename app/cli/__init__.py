@@ -20,7 +20,7 @@ COMMANDS = {
         "voxelight.app.cli.decode:decode",
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
-    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded, or compare two jobs."),
+    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded or segmented, or compare two jobs."),
     "relevance": (
         "voxelight.app.cli.relevance:relevance",
         "Map where in the brain the decoder of a finished job looks.",
@@ -34,6 +34,7 @@ COMMANDS = {
         "Plan how a network is trained on a folder of cases, and write it as a recipe to read and edit.",
     ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
+    "calibrate": ("voxelight.app.cli.calibrate:calibrate", "Fit how certain a segmentation recipe says to be."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),

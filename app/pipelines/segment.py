@@ -20,6 +20,7 @@ from voxelight.app.pipelines.segment_options import SegmentOptions, describe_inf
 from voxelight.app.pipelines.segmenters import KnownRecipe, find_known, list_known
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
+from voxelight.medseg.recipes.recipe import SegmentationRecipe
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.models.values import LabelMap, Provenance, Volume
 from voxelight.storage.formats.images import encode_png
@@ -132,7 +133,7 @@ class OpenSegmentation:
         self._options = check_options(SegmentOptions, job.params.get("options", {}))
         self._sha256, self._seed, self._device = known.sha256, job.seed, find_device(device)
         loaded = _load(stores.weights, job.recipe, known.sha256, self._device)
-        self._segmenter = _apply(self._options, loaded)
+        self._segmenter = _apply(self._options, known.recipe, loaded)
         self._ahead = Ahead(self._read)
 
     def run_items(self, runs: Sequence[Run], go_on: Callable[[], None]) -> Iterator[tuple[Run, Outcome]]:
@@ -234,12 +235,12 @@ def _now_and_then(go_on: Callable[[], None]) -> Callable[[float], None]:
     return tell
 
 
-def _apply(options: SegmentOptions, loaded: "Segmenter") -> "Segmenter":
+def _apply(options: SegmentOptions, recipe: SegmentationRecipe, loaded: "Segmenter") -> "Segmenter":
     """Return a segmenter as the options of a job want it."""
     if options.half and loaded.device == "cpu":
         raise BadInput("half precision on the processor", "half precision on a GPU", "Leave out the option half.")
     networks = loaded.networks[: options.count_folds(len(loaded.networks))]
-    return replace(loaded, recipe=options.apply(loaded.recipe), networks=networks, half=options.half)
+    return replace(loaded, recipe=options.apply(recipe), networks=networks, half=options.half)
 
 
 def _encode(stem: str, read: _Read, found: "Segmentation", sidecar: bytes) -> Iterator[OutputFile]:

@@ -6,7 +6,6 @@ from scipy import ndimage
 from voxelight.medseg.predict import soften
 from voxelight.medseg.reliability import (
     bin_confidence,
-    choose_voxels,
     find_band,
     fit_temperature,
     measure_reliability,
@@ -88,15 +87,6 @@ def test_the_band_is_what_lies_near_a_border_in_mm():
     assert border.voxels.sum() == band.sum()
 
 
-def test_voxels_are_drawn_from_the_band_and_the_same_again():
-    labels = np.zeros((10, 10, 10), np.uint8)
-    labels[5:] = 1
-    reference = LabelMap(labels, Geometry(labels.shape, np.eye(4) * [1, 1, 1, 1]), {1: "half"})
-    probabilities = np.random.default_rng(0).random((2, *labels.shape))
-    values, truth = choose_voxels(probabilities, reference, 50, seed=3)
-    again, _ = choose_voxels(probabilities, reference, 50, seed=3)
-    np.testing.assert_array_equal(values, again)
-    assert values.shape == (2, 50)
-    assert set(truth) == {0, 1}
+def test_without_a_voxel_there_is_no_temperature():
     with pytest.raises(BadInput, match="no voxel"):
         fit_temperature([])
