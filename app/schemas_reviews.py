@@ -274,3 +274,28 @@ class FollowupAnswer(Wire):
     interval: str = Field(description="where the intervals come from")
     warnings: list[str]
     notice: str
+
+
+class TrainingCase(Wire):
+    """An image with a label map that people stand behind: the network's own, or a correction of it."""
+
+    name: str
+    subject: str
+    kind: Literal["accepted", "corrected"]
+    people: list[str] = Field(description="who accepted it, or who drew the correction")
+    run: uuid.UUID
+    recipe: str
+    model: str
+    weights_sha256: str
+    image_sha256: str
+    labels_sha256: str
+
+
+class TrainingSetAnswer(Wire):
+    """A folder that a network can be trained on."""
+
+    folder: str
+    cases: list[TrainingCase]
+    labels: dict[int, str]
+    left_out: dict[str, int] = Field(description="scans by the reason why they are not in it")
+    notice: str

@@ -20,7 +20,7 @@ COMMANDS = {
         "voxelight.app.cli.decode:decode",
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
-    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded or segmented, or compare two jobs."),
+    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded or segmented; compare two."),
     "relevance": (
         "voxelight.app.cli.relevance:relevance",
         "Map where in the brain the decoder of a finished job looks.",

@@ -1,6 +1,7 @@
-"""Create, list and change data sets."""
+"""Create, list and change data sets; make one to train on."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -73,6 +74,29 @@ def change(shell: Shell, /, name: str, version: int | None, **given: Any) -> Non
     if not stated:
         raise BadInput("nothing to change", "one of --consent, --purpose, --licence, --source", "Say what to set.")
     _answer(shell, shell.services.datasets.change(name, ask(DatasetChange, **stated), version))
+
+
+@datasets.command("from-reviews")
+@click.argument("name")
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="New folder."
+)
+@click.option("--recipe", help="Only results of this recipe.")
+@click.pass_obj
+def from_reviews(shell: Shell, name: str, out: Path, recipe: str | None) -> None:
+    """Write what people accepted or corrected as a folder to train on.
+
+    Makes images/, labels/, groups.csv (case and subject, for voxelight train --groups) and training_set.json with the
+    provenance of every case. An accepted label map is the network's own: training on it teaches the network what it
+    knows already, corrections teach more.
+    """
+    from voxelight.app.verbs.training_sets import list_kinds, write_training_set
+
+    answer = write_training_set(shell.services.stores, name, out, recipe)
+    left = "".join(f"; {count} left out: {reason}" for reason, count in answer.left_out.items())
+    shell.answer(
+        answer, f"{len(answer.cases)} cases in {out}: {', '.join(list_kinds(answer.cases))}{left}. {answer.notice}"
+    )
 
 
 def _stated(given: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxelight.models.errors import BadInput
 
-_NEEDED = {"case", "person"}
+_PERSON, _GROUP = "person", "group"  # `voxelight train` calls it a group
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ def read_groups(path: Path) -> CaseGroups:
             columns, rows = set(table.fieldnames or ()), list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path.name}: {error}", "a table as text, UTF-8", "Check the file.") from None
+    who = _PERSON if _PERSON in columns else _GROUP
     cases = [row.get("case") or "" for row in rows]
-    if not columns >= _NEEDED or not all((row.get("case") and row.get("person")) for row in rows) or not rows:
+    if not rows or not all(row.get("case") and row.get(who) for row in rows):
         raise BadInput(f"{path.name} with the columns {', '.join(sorted(columns)) or 'none'} and {len(rows)} rows",
-                       "the columns case and person, filled in every row", "Correct the table.")  # fmt: skip
+                       "the columns case and person (or group), filled in every row", "Correct the table.")  # fmt: skip
     if len(set(cases)) < len(cases):
         raise BadInput(
             f"{path.name} with {len(cases) - len(set(cases))} cases twice", "each once", "Correct the table."
@@ -55,5 +56,5 @@ def read_groups(path: Path) -> CaseGroups:
     for row in rows:
         if row.get("fold"):
             folds.setdefault(row["fold"], []).append(row["case"])
-    persons = {row["case"]: row["person"] for row in rows}
+    persons = {row["case"]: row[who] for row in rows}
     return CaseGroups(persons, tuple(tuple(folds[name]) for name in sorted(folds)))
