@@ -47,7 +47,7 @@ def open_services(settings: Settings) -> Services:
         cache=settings.home / "cache",
     )
     key = IdentityKey(settings.home / "identity.key")
-    scans = Scans(stores, settings.upload_limit_bytes, key)
+    scans = Scans(stores, settings.upload_limit_bytes, key, settings.prefer_form)
     drops = Drops(scans, settings.spool, settings.upload_limit_bytes)
     files = UploadFiles(settings.uploads)
     arrivals = Arrivals(stores, drops, files)

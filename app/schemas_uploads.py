@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from voxelight.app.schemas import Label, Problem, ScanAnswer, Sent, Wire
+from voxelight.app.schemas import PREFER, VOLUME, Label, Problem, ScanAnswer, Sent, Wire
 
 UploadStatus = Literal["open", "waiting", "checking", "done", "refused"]
 MAX_NAMES = 10_000
@@ -18,6 +18,13 @@ class Place(Sent):
     dataset: Label
     subject: Label = "01"
     session: Label = "01"
+
+
+class ReadPlace(Place):
+    """Where files belong, and how they are read where that can be done in several ways."""
+
+    prefer: Literal["sform", "qform"] | None = Field(None, description=PREFER)
+    volume: int | None = Field(None, ge=1, le=1_000_000, description=VOLUME)
 
 
 class UploadRequest(Place):

@@ -1,7 +1,7 @@
 """What differs between two machines. An argument wins over the environment, that over the file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     )
     poll_s: float = Field(default=0.5, gt=0, description="seconds between two looks at a queue")
     upload_limit_bytes: int = Field(default=64 << 30, gt=0, description="largest upload that is accepted")
+    prefer_form: Literal["sform", "qform"] | None = Field(
+        default=None, description="which of two placements in a NIfTI header holds where they differ; empty: refuse"
+    )
     max_attempts: int = Field(default=3, gt=0, description="starts of an item before it counts as failed")
 
     @classmethod

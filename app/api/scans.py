@@ -1,7 +1,7 @@
 """Scans over HTTP: uploads of any size, and what the intake check found in them."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from voxelight.app.api.bodies import stream_into
 from voxelight.app.api.dependencies import PREFIX, Door, Paging
-from voxelight.app.schemas import Label, Page, ScanAnswer, ScanRequest, Wire
+from voxelight.app.schemas import PREFER, VOLUME, Label, Page, ScanAnswer, ScanRequest, Wire
 from voxelight.models.errors import NotFound
 
 router = APIRouter(tags=["scans"])
@@ -28,6 +28,8 @@ class Place(Wire):
 
     subject: Label = "01"
     session: Label = "01"
+    prefer: Literal["sform", "qform"] | None = Field(None, description=PREFER)
+    volume: int | None = Field(None, ge=1, le=1_000_000, description=VOLUME)
 
 
 @router.put(
@@ -53,7 +55,7 @@ async def upload_scan(
     It is written to the disk as it arrives, checked, and only then stored. A refusal, or a client that goes away,
     leaves nothing behind.
     """
-    scan = ScanRequest(name=filename, dataset=dataset, subject=place.subject, session=place.session)
+    scan = ScanRequest(name=filename, dataset=dataset, **place.model_dump())
     async with contextmanager_in_threadpool(services.scans.receive(scan)) as incoming:
         await stream_into(request, incoming)
         answer = await run_in_threadpool(services.scans.keep, incoming, scan)

@@ -32,7 +32,7 @@ def find_drop(paths: Sequence[Path]) -> list[Found]:
         if not inside:
             raise BadInput(
                 f"a folder {path} without a file that fits",
-                "NIfTI, DICOM, ZIP, .mat, .tsv, PNG or JPEG files",
+                "NIfTI, NRRD, MetaImage, DICOM, ZIP, .mat, .tsv, PNG, JPEG or TIFF files",
                 "Check the folder.",
             )
         found.update({each.path: each for each in inside})
@@ -55,13 +55,13 @@ def group(found: Sequence[Found], rows: Sequence[AssignedName]) -> list[list[tup
 
 def _search(folder: Path) -> Iterator[Found]:
     """Yield what may be a scan by its name, or is DICOM by its content."""
-    from voxelight.app.verbs.drops import ARCHIVE, stands_alone
+    from voxelight.app.verbs.drops import ARCHIVE, PAIR, stands_alone
     from voxelight.storage.formats.sniff import sniff
 
     for path in sorted(folder.rglob("*")):
         within = path.relative_to(folder)
         if not path.is_file() or any(part.startswith(".") for part in within.parts) or path.name == "DICOMDIR":
             continue
-        named = stands_alone(path.name) or path.suffix.lower() == ARCHIVE
+        named = stands_alone(path.name) or path.suffix.lower() in (ARCHIVE, *PAIR)
         if named or (path.stat().st_size and sniff(path) == "dicom"):
             yield Found(path, within.as_posix())

@@ -7,11 +7,11 @@ import click
 
 from voxelight.app.cli.answers import IngestAnswer, RefusedFile
 from voxelight.app.cli.drops import Found, find_drop, group
-from voxelight.app.cli.intake import CONSENTS
+from voxelight.app.cli.intake import CONSENTS, reading_options
 from voxelight.app.cli.shell import Shell, Verb, ask
 from voxelight.app.errors import find_answer
 from voxelight.app.schemas import DatasetRequest, ScanAnswer
-from voxelight.app.schemas_uploads import AssignAnswer, AssignedName, Place
+from voxelight.app.schemas_uploads import AssignAnswer, AssignedName, Place, ReadPlace
 from voxelight.models.errors import BadInput
 
 
@@ -22,6 +22,7 @@ from voxelight.models.errors import BadInput
 @click.option("--session", default="01", show_default=True, help="Label of the visit.")
 @click.option("--pattern", default="", help="Tell both by the names: 'sub-{subject}_ses-{session}_*.nii.gz' for one.")
 @click.option("--rename", default="", help="With --pattern: new names, made of its parts.")
+@reading_options
 @click.option("--dry-run", is_flag=True, help="With --pattern: show where files would go, and store nothing.")
 @click.option("--create", is_flag=True, help="Make the data set where it is missing.")
 @click.option("--consent", type=click.Choice(CONSENTS), help="With --create: on what ground the data may be decoded.")
@@ -31,17 +32,19 @@ from voxelight.models.errors import BadInput
 def ingest(shell: Shell, /, paths: tuple[Path, ...], dataset: str, dry_run: bool, **given: Any) -> None:
     """Check files and store them in a data set.
 
-    PATH is a file, or a folder for every NIfTI, DICOM, ZIP, .mat, .tsv, PNG and JPEG file below it. DICOM files become
-    one scan a series. A file that is refused does not stop the others; where one was, the exit code is 2.
+    PATH is a file, or a folder for every NIfTI, NRRD, MetaImage, DICOM, ZIP, .mat, .tsv, PNG, JPEG and TIFF file below
+    it. DICOM files become one scan a series, or a volume where a series has several. A file that is refused does not
+    stop the others; where one was, the exit code is 2.
     """
     found = find_drop(paths)
     names = {key: given.pop(key) for key in ("pattern", "rename", "subject", "session")}
+    reading = {key: given.pop(key) for key in ("prefer", "volume")}
     rows = _assign(found, dataset, **names)
     if dry_run:
         _answer_rows(shell, rows)
         return
     _find_dataset(shell, dataset, **given)
-    scans, refused = _take_in(shell, dataset, found, rows)
+    scans, refused = _take_in(shell, found, rows, dataset=dataset, **reading)
     from voxelight.app.cli.tables import show_scans
 
     shell.answer(IngestAnswer(scans=scans, refused=refused), *([show_scans(scans)] if scans else []))
@@ -77,7 +80,7 @@ def _answer_rows(shell: Shell, rows: list[AssignedName]) -> None:
 
 
 def _take_in(
-    shell: Shell, dataset: str, found: list[Found], rows: list[AssignedName]
+    shell: Shell, found: list[Found], rows: list[AssignedName], **where: Any
 ) -> tuple[list[ScanAnswer], list[RefusedFile]]:
     """Store files one by one, loose DICOM files of one place together; one that is refused does not stop the others."""
     from voxelight.app.problem import describe_problem
@@ -96,7 +99,7 @@ def _take_in(
             refuse(each.path, RefusedFile(path=each.path, problem=describe_problem(error)))
     with shell.progress() as progress:
         for batch in progress.track(group(found, rows), description="Taking in"):
-            place = Place(dataset=dataset, subject=batch[0][1].subject, session=batch[0][1].session)
+            place = ask(ReadPlace, subject=batch[0][1].subject, session=batch[0][1].session, **where)
             outcome = shell.services.drops.take_in([Dropped(each.path, row.as_name) for each, row in batch], place)
             scans.extend(outcome.scans)
             for part in outcome.problems:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from voxelight.app.cli.answers import RefusedFile
 from voxelight.app.cli.shell import Shell
@@ -13,10 +15,27 @@ from voxelight.models.errors import BadInput, VoxelightError
 if TYPE_CHECKING:
     from voxelight.app.services import Services
 
-VOLUMES = (".nii", ".nii.gz", ".dcm.zip")
-SUFFIXES = (*VOLUMES, ".mat", ".tsv", ".png", ".jpg", ".jpeg")
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm.zip")
+SUFFIXES = (*VOLUMES, ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+FORMS = ("sform", "qform")
 CONSENTS = ("none", "given", "public", "simulated")
 _PAGE = 500
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask a command how a file is read that can be read in several ways."""
+    for option in (
+        click.option(
+            "--volume",
+            type=click.IntRange(min=1),
+            help="Which volume of a DICOM series or 4-D NIfTI, or page of a TIFF, where there are several.",
+        ),
+        click.option(
+            "--prefer", type=click.Choice(FORMS), help="Which placement of a NIfTI header holds, where its two differ."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def find_files(paths: Sequence[Path], suffixes: tuple[str, ...]) -> list[Path]:
@@ -67,7 +86,12 @@ def keep_once(services: "Services", paths: Sequence[Path], request: ScanRequest)
     while True:
         page = services.scans.list(request.dataset, request.subject, cursor=cursor, limit=_PAGE)
         # What was cleaned on its way in is known by the hash that it came with.
-        there |= {(scan.name, str(scan.facts.get("source_sha256", scan.sha256))): scan for scan in page.items}
+        there |= {
+            (scan.name, str(scan.facts.get("source_sha256", scan.sha256))): scan
+            for scan in page.items
+            if scan.facts.get("volume") in (None, request.volume)
+            and scan.facts.get("preferred_form") in (None, request.prefer)
+        }
         if (cursor := page.next_cursor) is None:
             break
     return [

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from voxelight.app.cli.answers import RefusedFile, WorkAnswer
 from voxelight.app.cli.follow import carry_out, embedded_worker, refuse_unfinished
-from voxelight.app.cli.intake import VOLUMES, find_files, keep_once, take_in
+from voxelight.app.cli.intake import VOLUMES, find_files, keep_once, reading_options, take_in
 from voxelight.app.cli.shell import Shell, Verb, ask
 from voxelight.app.errors import find_answer
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanAnswer, ScanRequest
@@ -46,13 +46,24 @@ def _inference(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every random draw.")
 @_inference
+@reading_options
 @click.pass_obj
-def segment(shell: Shell, /, paths: tuple[Path, ...], recipe: str, out: Path, seed: int, **wishes: Any) -> None:
+def segment(
+    shell: Shell,
+    /,
+    paths: tuple[Path, ...],
+    recipe: str,
+    out: Path,
+    seed: int,
+    prefer: Literal["sform", "qform"] | None,
+    volume: int | None,
+    **wishes: Any,
+) -> None:
     """Segment volumes and write their label maps.
 
-    PATH is a NIfTI file, a DICOM series packed as .dcm.zip, or a folder of these. Writes STEM_dseg.nii.gz on the grid
-    of the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png. Needs no server. Ctrl-C
-    cancels at the next window; what is done stays stored.
+    PATH is a NIfTI, NRRD or MetaImage file, a DICOM series packed as .dcm.zip, or a folder of these. Writes
+    STEM_dseg.nii.gz on the grid of the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png.
+    Needs no server. Ctrl-C cancels at the next window; what is done stays stored.
     """
     files = find_files(paths, VOLUMES)
     _refuse_one_stem_twice(files)
@@ -60,7 +71,7 @@ def segment(shell: Shell, /, paths: tuple[Path, ...], recipe: str, out: Path, se
     if recipe not in (known := [row.name for row in services.jobs.list_recipes() if row.kind == "segment"]):
         raise NotFound(f"no segmentation recipe {recipe!r}", f"one of {', '.join(known)}", "Correct the name.")
     services.datasets.ensure(DatasetRequest(name=DATASET, purpose="files segmented from the shell"))
-    scans, refused = take_in(shell, files, lambda path: _keep(shell, path))
+    scans, refused = take_in(shell, files, lambda path: _keep(shell, path, prefer, volume))
     if not scans:
         raise _as_error(refused[0])
     job = services.jobs.submit(
@@ -100,13 +111,15 @@ def _refuse_one_stem_twice(files: list[Path]) -> None:
         places[stem] = path
 
 
-def _keep(shell: Shell, path: Path) -> ScanAnswer:
+def _keep(shell: Shell, path: Path, prefer: Literal["sform", "qform"] | None, volume: int | None) -> ScanAnswer:
     """Store a file under the hash of its content, unless it is there already."""
     from voxelight.storage.artifacts import hash_file
 
     if not path.is_file():
         raise BadInput(f"no file {path}", "a file", "Check the path.")
-    request = ScanRequest(name=path.name, dataset=DATASET, subject=hash_file(path)[:_LABEL_DIGITS])
+    chosen = "-".join(str(part) for part in (prefer, volume) if part is not None)
+    label = "-".join(filter(None, (hash_file(path)[:_LABEL_DIGITS], chosen)))
+    request = ScanRequest(name=path.name, dataset=DATASET, subject=label, prefer=prefer, volume=volume)
     return keep_once(shell.services, [path], request)[0]
 
 

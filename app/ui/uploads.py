@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = "Up to 200 MB each", "Larger files, and folders"
 _ACCEPTED = (
-    "NIfTI images (.nii, .nii.gz), DICOM (loose or in a .zip), betas (.mat), events (.tsv), pictures (.png, .jpg)"
+    "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), DICOM (loose or in a .zip), betas (.mat), events (.tsv), "
+    "pictures (.png, .jpg, .tif)"
 )
 _HELP = "Each file is checked at once. DICOM files that are dropped together become one scan a series. " + tell_more(
     "uploads", "what-is-taken"

@@ -16,10 +16,11 @@ from voxelight.app.verbs.scans import Scans
 from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.storage.artifacts import CHUNK_BYTES
 from voxelight.storage.formats.archives import list_members, opened_zip
+from voxelight.storage.formats.itk_header import join_metaimage, name_raw
 from voxelight.storage.formats.sniff import sniff
 
 SINGLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_PAIR = (".mhd", ".raw", ".zraw")
+PAIR = (".mhd", ".raw", ".zraw")
 ARCHIVE = ".zip"
 _DICOM = (".dcm", ".ima", ".dicom", "")
 _LISTED = 5
@@ -48,7 +49,7 @@ def refuse_name(name: str) -> None:
         It is neither a scan by itself, nor an archive, nor named as DICOM files are.
     """
     suffix = Path(name).suffix.lower()
-    if not (stands_alone(name) or suffix == ARCHIVE or suffix in _DICOM or suffix[1:].isdecimal()):
+    if not (stands_alone(name) or suffix in (ARCHIVE, *PAIR) or suffix in _DICOM or suffix[1:].isdecimal()):
         raise BadInput(
             f"{name[:120]!r}, by its name no scan",
             f"DICOM files, {ARCHIVE}, or files named {', '.join(SINGLE)}",
@@ -86,12 +87,29 @@ class Drops:
                 (archives if file.name.lower().endswith(ARCHIVE) else loose).append(file)
         for archive in archives:
             outcome.add(archive.name, self._take_archive, archive, place, outcome)
+        loose = self._take_pairs(loose, place, outcome)
         if loose:
             self._take_series(loose, place, outcome)
         return DropAnswer(scans=outcome.scans, problems=outcome.problems)
 
     def _take_one(self, file: Dropped, place: Place) -> list[ScanAnswer]:
         return [self._scans.ingest_path(file.path, _name(file.name, place))]
+
+    def _take_pairs(self, files: Sequence[Dropped], place: Place, outcome: "_Outcome") -> list[Dropped]:
+        """Take in MetaImage headers together with the voxels that they lead to; return the other files."""
+        left = list(files)
+        for header in [file for file in files if file.name.lower().endswith(PAIR[0])]:
+            raw = next((file for file in left if file.name == name_raw(header.path)), None)
+            if raw is None:
+                continue
+            left = [file for file in left if file not in (header, raw)]
+            self._work.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._work) as folder:
+                joined = Path(folder, "joined.mha")
+                join_metaimage(header.path, raw.path, joined, raw.name)
+                name = f"{header.name[: -len(PAIR[0])]}.mha"
+                outcome.add(header.name, self._take_one, Dropped(joined, name), place)
+        return left
 
     def _take_archive(self, archive: Dropped, place: Place, outcome: "_Outcome") -> list[ScanAnswer]:
         """Take in the members that stand alone one by one, and those of series together."""
@@ -178,7 +196,7 @@ class _Outcome:
 
 
 def _name(name: str, place: Place) -> ScanRequest:
-    return ScanRequest(name=name, dataset=place.dataset, subject=place.subject, session=place.session)
+    return ScanRequest(name=name, **place.model_dump())
 
 
 def _is_dicom(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:

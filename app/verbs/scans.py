@@ -24,6 +24,8 @@ from voxelight.storage.stores import Stores, name_blob
 
 if TYPE_CHECKING:
     from voxelight.storage.formats.deidentify import Accepted, Owner
+    from voxelight.storage.formats.dicom.series import SeriesFiles
+    from voxelight.storage.formats.nifti_forms import Form
 
 L = TypeVar("L", Subject, ImagingSession)
 
@@ -31,10 +33,11 @@ L = TypeVar("L", Subject, ImagingSession)
 class Scans:
     """Uploads, in and out."""
 
-    def __init__(self, stores: Stores, limit_bytes: int, key: IdentityKey) -> None:
+    def __init__(self, stores: Stores, limit_bytes: int, key: IdentityKey, prefer: "Form | None" = None) -> None:
         self._stores = stores
         self._key = key
         self._limit_bytes = limit_bytes
+        self._prefer = prefer
 
     @contextmanager
     def receive(self, request: ScanRequest) -> Iterator[Incoming]:
@@ -68,16 +71,21 @@ class Scans:
         """
         # Imported late: SciPy and the readers cost a second, and most commands take nothing in.
         from voxelight.storage.formats.deidentify import accept_file
+        from voxelight.storage.formats.reading import Reading
 
         ref = incoming.finish()
         with self._beside(incoming) as target:
-            accepted = accept_file(incoming.path, request.name, target, self._find_owner(request))
+            reading = Reading(request.prefer or self._prefer, request.volume)
+            accepted = accept_file(incoming.path, request.name, target, self._find_owner(request), reading)
             return self._store(accepted, request, ref)
 
     def ingest_series(
         self, paths: Sequence[Path], request: ScanRequest
     ) -> tuple[list[ScanAnswer], list[tuple[str, VoxelightError]]]:
         """Take in every DICOM series below some paths as a scan of its own; one that is refused stops no other.
+
+        A series of several volumes becomes a scan a volume. What our reader refuses and dcm2niix knows, mosaics and
+        tilted or uneven slices, becomes NIfTI, and says so.
 
         Parameters
         ----------
@@ -93,21 +101,59 @@ class Scans:
         BadInput
             A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
         """
-        from voxelight.storage.formats.deidentify import accept_series
-        from voxelight.storage.formats.dicom.bundle import check_series, name_all
+        from voxelight.storage.formats.dicom.bundle import name_all
+        from voxelight.storage.formats.dicom.series import Convertible
 
         scans: list[ScanAnswer] = []
         refused: list[tuple[str, VoxelightError]] = []
         for name, series in name_all(paths):
+            if request.volume is not None and series.volume not in (None, request.volume):
+                continue
             try:
-                check_series(series)
-                owner = self._find_owner(request.model_copy(update={"name": name}))
-                named = self._name_series(request, name, owner.name_uid(series.uid))
-                with self.receive(named) as incoming, self._beside(incoming) as target:
-                    scans.append(self._store(accept_series(series, named.name, target, owner), named))
+                scans.append(self._ingest_one(series, name, request))
+            except Convertible as reason:
+                with self._noting(series, refused):
+                    scans.extend(self._ingest_converted(series, name, request, reason))
             except VoxelightError as error:
                 refused.append((series.title, error))
         return scans, refused
+
+    def _ingest_one(self, series: "SeriesFiles", name: str, request: ScanRequest) -> ScanAnswer:
+        from voxelight.storage.formats.deidentify import accept_series
+        from voxelight.storage.formats.dicom.bundle import check_series
+
+        check_series(series)
+        owner = self._find_owner(request.model_copy(update={"name": name}))
+        named = self._name_series(request, name, owner.name_uid(series.uid), series.volume)
+        with self.receive(named) as incoming, self._beside(incoming) as target:
+            return self._store(accept_series(series, named.name, target, owner), named)
+
+    def _ingest_converted(
+        self, series: "SeriesFiles", name: str, request: ScanRequest, reason: BadInput
+    ) -> Iterator[ScanAnswer]:
+        """Yield scans of what dcm2niix makes of a series; what may have writing in its picture is not converted."""
+        from voxelight.storage.formats.deidentify import accept_converted
+        from voxelight.storage.formats.dicom.clean import find_writing
+        from voxelight.storage.formats.dicom.convert import converted
+
+        if any(find_writing(header) for header in series.headers):
+            raise reason
+        stem = image_stem(name)
+        with self.receive(request.model_copy(update={"name": f"{stem}.nii.gz"})) as incoming:
+            work = incoming.path.parent
+            with converted(series, work, reason) as files:
+                for number, found in enumerate(files, start=1):
+                    named = f"{stem}{f'-{number}' if len(files) > 1 else ''}.nii.gz"
+                    each = request.model_copy(update={"name": named})
+                    with self.receive(each) as place, self._beside(place) as target:
+                        yield self._store(accept_converted(found, named, target, self._find_owner(each)), each)
+
+    @contextmanager
+    def _noting(self, series: "SeriesFiles", refused: "list[tuple[str, VoxelightError]]") -> Iterator[None]:
+        try:
+            yield
+        except VoxelightError as error:
+            refused.append((series.title, error))
 
     def ingest(self, file: IO[bytes], request: ScanRequest) -> ScanAnswer:
         """Take in an open file, in chunks."""
@@ -163,13 +209,13 @@ class Scans:
         finally:
             target.unlink(missing_ok=True)
 
-    def _name_series(self, request: ScanRequest, name: str, uid: str) -> ScanRequest:
+    def _name_series(self, request: ScanRequest, name: str, uid: str, volume: int | None) -> ScanRequest:
         """Name a series, with a number where another series of the session has the name; refuse one that is there."""
         with self._stores.sessions() as session:
             query = select_scans(find_dataset(session, request.dataset).id, subject=request.subject)
             there = session.scalars(query.where(ImagingSession.label == request.session)).all()
-            taken = {scan.name: scan.facts.get("series_uid") for scan in there}
-        same = next((known for known, of in taken.items() if of == uid), None)
+            taken = {scan.name: (scan.facts.get("series_uid"), scan.facts.get("volume")) for scan in there}
+        same = next((known for known, of in taken.items() if of == (uid, volume)), None)
         if same:
             raise Conflict(
                 f"a series that is stored already, as {same} in session {request.session} of subject {request.subject}",

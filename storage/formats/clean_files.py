@@ -1,4 +1,6 @@
-"""Take out of NIfTI, PNG, JPEG and MATLAB files what says who or when; what they show stays, to the byte.
+"""Take out of NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF and MATLAB files what says who or when.
+
+What they show stays, value for value.
 
 Each cleaner writes the cleaned file and returns True, or returns False where there is nothing to clean, so that a clean
 file is stored as it came.
@@ -208,6 +210,18 @@ def _write_if_other(cleaned: bytes, content: bytes, target: Path) -> bool:
     return True
 
 
+def _clean_tiff(path: Path, target: Path, name: str) -> bool:
+    from voxelight.storage.formats.tiff import clean_tiff
+
+    return clean_tiff(path, target, name)
+
+
+def _clean_itk(path: Path, target: Path, name: str) -> bool:
+    from voxelight.storage.formats.itk import clean_itk
+
+    return clean_itk(path, target, name)
+
+
 CLEANERS: dict[str, Callable[[Path, Path, str], bool]] = {
     ".nii": clean_nifti,
     ".nii.gz": clean_nifti,
@@ -215,6 +229,10 @@ CLEANERS: dict[str, Callable[[Path, Path, str], bool]] = {
     ".png": clean_png,
     ".jpg": clean_jpeg,
     ".jpeg": clean_jpeg,
+    ".tif": _clean_tiff,
+    ".tiff": _clean_tiff,
+    ".nrrd": _clean_itk,
+    ".mha": _clean_itk,
 }
 
 

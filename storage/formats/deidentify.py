@@ -1,7 +1,7 @@
 """Take in a file: check it, clean its headers, and say what is to be stored."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.storage.formats.clean_files import clean_file
+from voxelight.storage.formats.findings import Finding
 from voxelight.storage.formats.intake import Intake, inspect
 from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, find_suffix
+from voxelight.storage.formats.reading import AS_IT_IS, Reading, settle
 from voxelight.storage.formats.thumbnails import thumbnail
 from voxelight.storage.identity import IdentityKey
 from voxelight.storage.identity_links import SeriesIdentity
 
 if TYPE_CHECKING:
+    from voxelight.storage.formats.dicom.convert import Converted
     from voxelight.storage.formats.dicom.series import SeriesFiles
 
 
@@ -77,7 +80,7 @@ class Accepted:
     identity: SeriesIdentity | None = None
 
 
-def accept_file(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
+def accept_file(path: Path, name: str, target: Path, owner: Owner, reading: Reading = AS_IT_IS) -> Accepted:
     """Check and clean a file.
 
     Parameters
@@ -86,6 +89,7 @@ def accept_file(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
     name : as the person calls it; its suffix chooses the reader
     target : where the cleaned file may be written
     owner : Owner
+    reading : what the person chose, where the file can be read in several ways
 
     Raises
     ------
@@ -95,13 +99,37 @@ def accept_file(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
     if find_suffix(name) in SEALED_SUFFIXES:
         from voxelight.storage.formats.dicom.volume import only_series
 
-        return accept_series(only_series(path, name), find_stored_name(name), target, owner)
+        return accept_series(_choose(only_series(path, name), reading.volume), find_stored_name(name), target, owner)
+    between = target.with_name(f"{target.name}.chosen")
+    try:
+        if reading == AS_IT_IS or not settle(path, name, between, reading):
+            return _accept(path, name, target, owner)
+        found = _accept(between, name, target, owner)
+        if not found.changed:  # the content is the chosen part, and that is another than what came
+            between.replace(target)
+        told = {"facts": {**found.intake.facts, **reading.describe()}}
+        status = "kept" if owner.keeps_headers else "cleaned"
+        return replace(found, path=target, intake=found.intake.model_copy(update=told), status=status, changed=True)
+    finally:
+        between.unlink(missing_ok=True)
+
+
+def _accept(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
     intake = inspect(path, name)
     picture = thumbnail(path, intake)
     if owner.keeps_headers:
         return Accepted(path, name, intake, picture, "kept", changed=False)
     changed = clean_file(path, target, name)
     return Accepted(target if changed else path, name, intake, picture, "cleaned" if changed else "clean", changed)
+
+
+def _choose(series: "SeriesFiles", volume: int | None) -> "SeriesFiles":
+    """Return the part of a series that a person chose; a choice that is none is refused with those that are there."""
+    from voxelight.storage.formats.dicom.choose import split_series
+
+    if volume is None:
+        return series
+    return next((part for part in split_series(series) if part.volume == volume), replace(series, volume=volume))
 
 
 def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) -> Accepted:
@@ -112,7 +140,7 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
     BadInput
         They make no one volume, or can't be read.
     """
-    from voxelight.storage.formats.dicom.bundle import check_series, find_warnings, write_bundle
+    from voxelight.storage.formats.dicom.bundle import check_series, describe_volume_of, find_warnings, write_bundle
     from voxelight.storage.formats.dicom.clean import Cleaner
 
     stack = check_series(series)
@@ -122,7 +150,10 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
     write_bundle(target, stack, None if owner.keeps_headers else cleaner.clean)
     intake = inspect(target, name)
     more = [warning for warning in find_warnings(stack) if warning not in intake.warnings]
-    told = {"facts": {**intake.facts, "series_uid": uid}, "warnings": (*more, *intake.warnings)}
+    told = {
+        "facts": {**intake.facts, **describe_volume_of(series), "series_uid": uid},
+        "warnings": (*more, *intake.warnings),
+    }
     picture = thumbnail(target, intake)
     intake = intake.model_copy(update=told)
     if owner.keeps_headers:
@@ -137,3 +168,24 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
         held=cleaner.held,
         identity=SeriesIdentity(uid, cleaner.uids, cleaner.patient, days),
     )
+
+
+def accept_converted(found: "Converted", name: str, target: Path, owner: Owner) -> Accepted:
+    """Check and clean a NIfTI file that dcm2niix made of a series that our reader refuses.
+
+    Raises
+    ------
+    BadInput
+        It is no image that can be read.
+    """
+    accepted = accept_file(found.path, name, target, owner)
+    facts = {**accepted.intake.facts, "converted_by": found.program, "resliced": "yes" if found.resliced else "no"}
+    grid = "resampled to another grid, on which its labels will lie" if found.resliced else "on the grid of its slices"
+    warning = Finding(
+        found=f"a DICOM series that was converted by {found.program}, {grid}",
+        remedy="Compare it with the series before use. No DICOM-SEG can be made of it, which is no longer that series.",
+    )
+    intake = accepted.intake.model_copy(update={"facts": facts, "warnings": (warning, *accepted.intake.warnings)})
+    if not accepted.changed:
+        target.write_bytes(found.path.read_bytes())
+    return replace(accepted, path=target, intake=intake, changed=True)

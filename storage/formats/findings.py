@@ -59,11 +59,6 @@ def of_grid(grid: SourceGrid, spacing: tuple[float, float, float]) -> Iterator[F
             found="a header that does not say where left is (sform and qform codes are 0)",
             remedy=f"Axes are taken as {grid.orientation}; check the side before you trust any left or right.",
         )
-    if grid.disagreement_mm > 1:
-        yield Finding(
-            found=f"sform and qform that place a corner {grid.disagreement_mm:.1f} mm apart",
-            remedy="The sform is used; other programs may use the qform. Make them agree.",
-        )
     if max(spacing) > _MAX_ANISOTROPY * min(spacing):
         yield Finding(
             found=f"voxels of {' x '.join(f'{side:.3g}' for side in spacing)} mm",

@@ -1,4 +1,4 @@
-"""Pictures: PNG and JPEG in, PNG out."""
+"""Pictures: PNG, JPEG and TIFF in, PNG out."""
 
 import struct
 import warnings
@@ -18,7 +18,7 @@ from voxelight.storage.formats.sniff import NAMES, sniff
 from voxelight.storage.formats.streams import refuse_if, replacing
 
 MAX_PIXELS = 64 * 10**6
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _GREY_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _FAULTS = (
     OSError,
@@ -32,7 +32,7 @@ _FAULTS = (
 
 
 def read_picture(path: Path, name: str = "", max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
-    """Read a PNG or JPEG file, turned upright by its EXIF note; nothing of EXIF is kept.
+    """Read a PNG, JPEG or TIFF file, turned upright by its EXIF note; nothing of EXIF is kept.
 
     Parameters
     ----------
@@ -52,10 +52,14 @@ def read_picture(path: Path, name: str = "", max_pixels: int = MAX_PIXELS) -> ND
     """
     name = name or path.name
     kind = sniff(path)
+    if kind == "tiff":
+        from voxelight.storage.formats.tiff import read_tiff
+
+        return read_tiff(path, name, max_pixels)
     refuse_if(
         kind not in {"png", "jpeg"},
         f"{NAMES[kind]} under the name {name}",
-        "a PNG or JPEG picture",
+        "a PNG, JPEG or TIFF picture",
         "Convert the picture; renaming it is not enough.",
     )
     try:

@@ -101,12 +101,8 @@ def _nifti(path: Path, name: str, suffix: str) -> Intake:
             tally.add(part)
     grid, count = header.grid, (header.shape[3] if len(header.shape) > 3 else 1)
     kind: Kind = "series" if len(header.shape) > 3 else "volume"
-    if tally.non_finite and (kind == "volume" or tally.non_finite == tally.voxels):
-        raise BadInput(
-            f"{name} with {tally.non_finite} of {tally.voxels} voxels that are NaN or infinite",
-            "finite values",
-            "Replace them, for example by zero outside the brain, and try again.",
-        )
+    if kind == "volume" or tally.non_finite == tally.voxels:
+        refuse_non_finite(name, tally)
     facts: dict[str, int | float | str] = {
         "dtype": header.dtype.name,
         "voxels": tally.voxels // count,
@@ -149,6 +145,33 @@ def _dicom(path: Path, name: str, suffix: str) -> Intake:
         },
         warnings=(*find_warnings(stack), *of_grid(grid, _spacing(grid)), *of_values(name, tally)),
     )
+
+
+def _itk(path: Path, name: str, suffix: str) -> Intake:
+    from voxelight.storage.formats.itk import read_itk
+
+    array, grid = read_itk(path, name)
+    tally = Tally()
+    tally.add(array)
+    refuse_non_finite(name, tally)
+    return Intake(
+        kind="volume",
+        suffix=suffix,
+        media_type="application/octet-stream",
+        geometry=_describe(grid),
+        facts={"voxels": tally.voxels, "minimum": tally.low, "maximum": tally.high},
+        warnings=(*of_grid(grid, _spacing(grid)), *of_values(name, tally)),
+    )
+
+
+def refuse_non_finite(name: str, tally: Tally) -> None:
+    """Refuse NaN and infinity."""
+    if tally.non_finite:
+        raise BadInput(
+            f"{name} with {tally.non_finite} of {tally.voxels} voxels that are NaN or infinite",
+            "finite values",
+            "Replace them, for example by zero outside the brain, and try again.",
+        )
 
 
 def _describe(grid: SourceGrid) -> Grid:
@@ -199,9 +222,9 @@ def _events(path: Path, name: str, suffix: str) -> Intake:
 
 
 def _picture(path: Path, name: str, suffix: str) -> Intake:
-    media_type = "image/png" if suffix == ".png" else "image/jpeg"
+    media_type = _PICTURES[suffix]
     kind = sniff(path)
-    if kind in {"png", "jpeg"} and media_type != f"image/{kind}":
+    if f"image/{kind}" in _PICTURES.values() and media_type != f"image/{kind}":
         raise BadInput(f"{NAMES[kind]} under the name {name}", f"a name that ends in .{kind}", "Rename it.")
     picture = read_picture(path, name)
     rows, columns, channels = picture.shape
@@ -216,6 +239,13 @@ def _picture(path: Path, name: str, suffix: str) -> Intake:
     )
 
 
+_PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+}
 _READERS: dict[str, Callable[[Path, str, str], Intake]] = {
     ".nii": _nifti,
     ".nii.gz": _nifti,
@@ -224,13 +254,18 @@ _READERS: dict[str, Callable[[Path, str, str], Intake]] = {
     ".png": _picture,
     ".jpg": _picture,
     ".jpeg": _picture,
+    ".tif": _picture,
+    ".tiff": _picture,
+    ".nrrd": _itk,
+    ".mha": _itk,
     ".dcm.zip": _dicom,
 }
 _PICKLED = {".npy", ".npz", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt"}
 _REMEDIES = {
     ".dcm": "Pack the slices of the series in one ZIP archive named .dcm.zip, or convert it with dcm2niix.",
-    ".nrrd": "Convert it to NIfTI, with 3D Slicer or SimpleITK for example.",
-    ".mha": "Convert it to NIfTI, with SimpleITK for example.",
+    ".nhdr": "Save header and voxels as one .nrrd, with 3D Slicer or SimpleITK for example.",
+    ".mhd": "Choose it together with its .raw, or save both as one .mha.",
+    ".raw": "Choose it together with its .mhd, or save both as one .mha.",
     ".mgz": "Convert it to NIfTI with mri_convert.",
     ".hdr": "Join header and image in one .nii.gz.",
     ".img": "Join header and image in one .nii.gz.",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry
+from voxelight.storage.formats.nifti_forms import measure_disagreement, refuse_disagreement
 from voxelight.storage.formats.sniff import NAMES, sniff
 from voxelight.storage.formats.streams import check_size, check_stream, gzip_faults, open_stream, readable, refuse_if
 
@@ -50,7 +51,6 @@ class SourceGrid:
     version : 1 or 2, of the NIfTI format
     placement : header field -> value, as stored
     units : code of space units, as stored
-    disagreement_mm : how far sform and qform place one corner apart; 0 where only one is declared
     """
 
     shape: tuple[int, int, int]
@@ -59,7 +59,6 @@ class SourceGrid:
     version: int
     placement: Mapping[str, NDArray[Any]]
     units: int
-    disagreement_mm: float
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -100,7 +99,6 @@ def place_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Sour
         1,
         {field: np.array(fields[field]) for field in _PLACEMENT},
         int(fields["xyzt_units"]) & 7,
-        0.0,
     )
 
 
@@ -279,7 +277,7 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
     try:
         fields.check_fix(_log, error_level=100)
         affine = np.asarray(fields.get_best_affine(), dtype=np.float64)
-        distance = _farthest(three, affine - fields.get_qform()) if _FORMS.keys() <= declared.keys() else 0.0
+        distance, degrees = measure_disagreement(fields, three)
     except (HeaderDataError, ValueError) as error:
         raise BadInput(
             f"{name} whose affine can't be read ({error})", "a valid sform or qform", "Repair it."
@@ -287,6 +285,7 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
     unit_mm = _UNIT_MM.get(fields.get_xyzt_units()[0], 1.0)
     affine[:3] *= unit_mm
     Geometry(three, affine)  # refuses an affine that folds space flat
+    refuse_disagreement(name, (distance * unit_mm, degrees))
     return SourceGrid(
         three,
         affine,
@@ -294,14 +293,7 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
         1 if fields["sizeof_hdr"] == nib.Nifti1Header.template_dtype.itemsize else 2,
         {field: np.array(fields[field]) for field in _PLACEMENT},
         int(fields["xyzt_units"]) & 7,
-        distance * unit_mm,
     )
-
-
-def _farthest(shape: tuple[int, int, int], apart: NDArray[np.float64]) -> float:
-    """Length of the longest shift of a corner under the difference of two affines."""
-    corners = np.array([(*np.multiply(corner, np.array(shape) - 1), 1) for corner in np.ndindex(2, 2, 2)])
-    return float(np.linalg.norm(corners @ apart[:3].T, axis=1).max())
 
 
 def _scaling(name: str, fields: nib.Nifti1Header) -> tuple[float, float]:

@@ -50,6 +50,8 @@ def write_volume(path: Path, volume: Volume, grid: SourceGrid) -> None:
     image = nib.Nifti1Image(array, grid.affine)
     image.set_sform(grid.affine, _SCANNER)
     image.set_qform(grid.affine, _SCANNER, strip_shears=True)
+    if not np.allclose(image.get_qform(), grid.affine, atol=1e-4):
+        image.header["qform_code"] = 0  # a quaternion knows no shear
     image.header["xyzt_units"] = _MILLIMETRES
     with replacing(path) as file, gzip.GzipFile("", "wb", 4, file, mtime=0) as packed:
         packed.write(image.to_bytes())

@@ -12,7 +12,7 @@ from voxelight.models.errors import BadInput
 from voxelight.storage.formats.sniff import sniff
 
 _CHUNK = 2**20
-_DEFLATE_LIMIT = 1032  # no deflate stream expands further (zlib technical details)
+DEFLATE_LIMIT = 1032  # no deflate stream expands further (zlib technical details)
 _BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 200  # an empty mask may expand 1000 times, but is small
 
 
@@ -56,7 +56,7 @@ def check_size(path: Path, stored: int, name: str) -> None:
     length = path.stat().st_size
     packed = sniff(path) == "gzip"
     refuse_if(
-        stored > length * (_DEFLATE_LIMIT if packed else 1) + (_CHUNK if packed else 0),
+        stored > length * (DEFLATE_LIMIT if packed else 1) + (_CHUNK if packed else 0),
         f"{name} of {readable(length)} whose header claims {readable(stored)}",
         "a file that holds what its header claims",
         "The file is cut off or its header damaged: copy it again.",

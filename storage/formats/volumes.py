@@ -20,7 +20,7 @@ def read_image(path: Path) -> tuple[Volume, SourceGrid]:
 
     Parameters
     ----------
-    path : its suffix chooses the reader: ``.nii``, ``.nii.gz``, or ``.dcm.zip`` for a DICOM series
+    path : its suffix chooses the reader: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, or ``.dcm.zip`` for a DICOM series
 
     Returns
     -------
@@ -82,6 +82,20 @@ def _look_at_dicom(path: Path, name: str, most: int) -> Overview:
     return nifti.turn(array, grid), grid.geometry
 
 
+def _read_itk(path: Path) -> tuple[Volume, SourceGrid]:
+    from voxelight.storage.formats.itk import read_volume
+
+    return read_volume(path)
+
+
+def _look_at_itk(path: Path, name: str, most: int) -> Overview:
+    from voxelight.storage.formats.itk import read_itk
+
+    array, grid = read_itk(path, name)
+    a, b, c = (max(1, -(-side // most)) for side in array.shape)
+    return nifti.turn(array[::a, ::b, ::c], grid), grid.geometry
+
+
 def _find(name: str) -> tuple[Callable[[Path], tuple[Volume, SourceGrid]], Callable[[Path, str, int], Overview]]:
     suffix = find_suffix(name)
     if suffix not in _READERS:
@@ -92,6 +106,8 @@ def _find(name: str) -> tuple[Callable[[Path], tuple[Volume, SourceGrid]], Calla
 _READERS = {
     ".nii": (_read_nifti, nifti.read_overview),
     ".nii.gz": (_read_nifti, nifti.read_overview),
+    ".nrrd": (_read_itk, _look_at_itk),
+    ".mha": (_read_itk, _look_at_itk),
     ".dcm.zip": (_read_dicom, _look_at_dicom),
 }
 VOLUME_SUFFIXES = tuple(_READERS)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxelight.models.errors import BadInput, VoxelightError
+from voxelight.storage.formats.dicom.choose import split_series
 from voxelight.storage.formats.dicom.files import DicomFile, read_each
-from voxelight.storage.formats.dicom.series import SeriesFiles, as_number, find_series
+from voxelight.storage.formats.dicom.series import Convertible, SeriesFiles, as_number, find_series
 from voxelight.storage.formats.dicom.stack import Stack, stack_slices
-from voxelight.storage.formats.dicom.volume import can_decode, find_syntax
+from voxelight.storage.formats.dicom.volume import CHOSEN, can_decode, find_syntax
 from voxelight.storage.formats.findings import Finding
 from voxelight.storage.formats.streams import replacing
 
@@ -75,7 +76,7 @@ def name_all(paths: Sequence[Path]) -> list[tuple[str, SeriesFiles]]:
     BadInput
         A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
     """
-    found = find_series(paths)
+    found = [part for series in find_series(paths) for part in _split(series)]
     if not found:
         raise BadInput("no DICOM image", "the slices of at least one series", "Check what was chosen.")
     names: Counter[str] = Counter()
@@ -85,6 +86,14 @@ def name_all(paths: Sequence[Path]) -> list[tuple[str, SeriesFiles]]:
         names[stem] += 1
         named.append((f"{stem}{f'-{names[stem]}' if names[stem] > 1 else ''}{SUFFIX}", series))
     return named
+
+
+def _split(series: SeriesFiles) -> list[SeriesFiles]:
+    """Return the volumes of a series each by itself; what can't be placed is refused later, under its name."""
+    try:
+        return split_series(series)
+    except BadInput:
+        return [series]
 
 
 def _bundle(series: SeriesFiles, target: Path) -> Bundle:
@@ -109,7 +118,7 @@ def check_series(series: SeriesFiles) -> Stack:
     for file, header in zip(series.files, series.headers, strict=True):
         syntax = find_syntax(header)
         if not can_decode(syntax):
-            raise BadInput(
+            raise Convertible(
                 f"{series.title}, of which {file.name} is compressed as {getattr(syntax, 'name', syntax)}",
                 "a compression that can be read: none, RLE, JPEG, JPEG-LS or JPEG 2000",
                 "Decompress the series first, with dcmdjpeg or gdcmconv --raw for example.",
@@ -138,11 +147,27 @@ def write_bundle(target: Path, stack: Stack, change: Callable[[DicomFile, bytes]
             # No time of the clock in it: 1980 is the first year that the format knows.
             info = zipfile.ZipInfo(f"{number:06d}.dcm", (1980, 1, 1, 0, 0, 0))
             archive.writestr(info, change(source, content) if change else content)
+        if stack.series.volume is not None and len(order) < len(stack.frames):
+            # Frames of one file can't be parted, so the archive says which of its volumes is meant.
+            info = zipfile.ZipInfo(CHOSEN, (1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, str(stack.series.volume).encode())
 
 
 def describe_series(series: SeriesFiles) -> dict[str, int | float | str]:
     """Return what the intake says of a series, without any text that could name a person."""
-    return {"modality": series.modality, "files": len(series.files), "description": clean_words(series)}
+    told: dict[str, int | float | str] = {
+        "modality": series.modality,
+        "files": len(series.files),
+        "description": clean_words(series),
+    }
+    return told | describe_volume_of(series)
+
+
+def describe_volume_of(series: SeriesFiles) -> dict[str, int | float | str]:
+    """Return which volume of its series is meant, where there are several."""
+    if series.volume is None or series.volumes == 1:
+        return {}
+    return {"volume": series.volume, "volumes_in_series": series.volumes, "volume_is": series.differs}
 
 
 def name_series(series: SeriesFiles) -> str:
@@ -150,7 +175,8 @@ def name_series(series: SeriesFiles) -> str:
     words = clean_words(series).replace(" ", "-")
     modality = re.sub(r"[^A-Z0-9]", "", series.modality.upper())[:8] or "OT"
     number = int(as_number(series.first.get("SeriesNumber"), 0)) % 100_000
-    return "_".join(part for part in (f"{number:03d}", modality, words) if part)
+    volume = f"vol-{series.volume}" if series.volume is not None else ""
+    return "_".join(part for part in (f"{number:03d}", modality, words, volume) if part)
 
 
 def clean_words(series: SeriesFiles) -> str:

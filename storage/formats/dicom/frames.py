@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.formats.dicom.series import SeriesFiles, as_number
+from voxelight.storage.formats.dicom.series import Convertible, SeriesFiles, as_number
 
 # Where a frame says what may tell volumes of one series apart; a header says it without the sequence.
 _TELLING = {
@@ -72,7 +72,7 @@ def _frames(series: SeriesFiles, place: int, header: Dataset) -> Iterator[Frame]
     shared = _only(header.get("SharedFunctionalGroupsSequence"))
     each = list(header.get("PerFrameFunctionalGroupsSequence") or [])
     if count > 1 and len(each) != count:
-        raise BadInput(
+        raise Convertible(
             f"{series.title} with {count} frames in one file and the places of {len(each)}",
             "a place for every frame, as enhanced multi-frame files have",
             "Convert the series with dcm2niix and upload the .nii.gz.",
@@ -152,7 +152,7 @@ def _refuse_colour(series: SeriesFiles, header: Dataset) -> None:
 
 def _refuse_mosaic(series: SeriesFiles, header: Dataset) -> None:
     if "MOSAIC" in [str(part) for part in header.get("ImageType") or []]:
-        raise BadInput(
+        raise Convertible(
             f"{series.title} of mosaics, many slices in one picture",
             "one slice a frame",
             "Convert the series with dcm2niix, which knows how the scanner arranges them, and upload the .nii.gz.",

@@ -20,6 +20,7 @@ from pydicom.sr.codedict import codes
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
 from voxelight.storage.formats.dicom.files import parse, read_each
+from voxelight.storage.formats.dicom.series import as_number
 from voxelight.storage.formats.dicom.stack import Stack
 from voxelight.storage.formats.dicom.volume import open_stack
 from voxelight.storage.formats.nifti import RAS
@@ -109,6 +110,13 @@ def _read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
     """Return the headers of a series as highdicom takes them, and which slice of the stack each frame is."""
     numbers = [frame.file for frame in stack.frames]
     multi = len(set(numbers)) == 1 and len(numbers) > 1
+    frames = int(as_number(stack.series.headers[numbers[0]].get("NumberOfFrames"), 1))
+    if multi and frames != len(numbers):
+        raise BadInput(
+            f"{stack.series.title}, of whose {frames} frames one volume of {len(numbers)} was segmented",
+            "a file that holds that volume alone",
+            "Export NIfTI.",
+        )
     if not multi and len(set(numbers)) != len(numbers):
         raise BadInput(
             f"{stack.series.title} of several multi-frame files",

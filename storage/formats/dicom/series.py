@@ -7,7 +7,17 @@ from typing import Any
 
 from pydicom import Dataset
 
+from voxelight.models.errors import BadInput
 from voxelight.storage.formats.dicom.files import DicomFile, walk
+
+
+class Convertible(BadInput):
+    """A series that our reader refuses and dcm2niix may make something of."""
+
+
+class Uneven(Convertible):
+    """A series whose slices lie on no grid, so that only what was resampled is any use."""
+
 
 # What is kept of each header: enough to place its voxels and to tell volumes apart, so that memory stays flat.
 _KEPT = (
@@ -31,12 +41,17 @@ class SeriesFiles:
     files : one an instance, in the order of their instance numbers
     headers : of the files, without voxels and with what places them alone
     copies : files left out because they hold an instance that is there already
+    volume, volumes : which volume is meant of how many that the series has; None where it has one, or none is chosen
+    differs : what tells that volume from the others, in words
     """
 
     uid: str
     files: tuple[DicomFile, ...]
     headers: tuple[Dataset, ...]
     copies: int = 0
+    volume: int | None = None
+    volumes: int = 1
+    differs: str = ""
 
     @property
     def first(self) -> Dataset:

@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
+from voxelight.storage.formats.dicom.choose import Volumes, describe_volume, find_places, tell_apart
 from voxelight.storage.formats.dicom.frames import Frame, list_frames
-from voxelight.storage.formats.dicom.series import SeriesFiles, as_number
+from voxelight.storage.formats.dicom.series import SeriesFiles, Uneven, as_number
 
 _SAME_MM = 1e-2
+_LISTED = 4
 _ANGLE = 1e-3  # radians between the axes of two slices
 _TILT = np.deg2rad(0.5)
 _UNEVEN = 0.1  # of a step, at most 0.1 mm
@@ -59,7 +62,8 @@ def stack_slices(series: SeriesFiles) -> Stack:
     heights = np.array([frame.position @ normal for frame in frames])
     order = np.argsort(heights, kind="stable")
     ordered, heights = [frames[place] for place in order], heights[order]
-    _refuse_several(series, ordered, heights)
+    chosen, heights = _choose_volume(series, ordered, heights)
+    ordered = list(chosen)
     step = _find_step(series, ordered, heights, normal)
     affine = np.eye(4)
     affine[:3, 0] = first.across * first.spacing[1]
@@ -88,20 +92,21 @@ def _refuse_mixed(series: SeriesFiles, frames: Sequence[Frame]) -> None:
         )
 
 
-def _refuse_several(series: SeriesFiles, frames: Sequence[Frame], heights: NDArray[np.float64]) -> None:
-    """Refuse more than one slice in a place, and say whether they are volumes or a mistake."""
-    places = np.concatenate([[0], np.cumsum(np.diff(heights) > _SAME_MM)])
-    counts = np.bincount(places)
+def _choose_volume(
+    series: SeriesFiles, frames: Sequence[Frame], heights: NDArray[np.float64]
+) -> tuple[Sequence[Frame], NDArray[np.float64]]:
+    """Return the slices of the one volume, or of the one that was chosen; refuse others, and what is there twice."""
+    counts = np.bincount(find_places(heights))
     if counts.max() == 1:
-        return
+        if series.volume is not None and series.volume > series.volumes:
+            raise BadInput(f"volume {series.volume} of {series.title}", f"one from 1 to {series.volumes}",
+                           "Choose another one, or leave the volume out.")  # fmt: skip
+        return frames, heights
     if counts.min() == counts.max():
-        differing = find_differences(frames)
-        raise BadInput(
-            f"{series.title} with {counts[0]} volumes of {len(counts)} slices"
-            + (f", which differ in {', '.join(differing)}" if differing else ""),
-            "one volume",
-            "Upload the files of one volume, or convert the series to 4-D NIfTI with dcm2niix.",
-        )
+        volumes, keywords = tell_apart(frames, heights)
+        if series.volume is not None and 1 <= series.volume <= len(volumes):
+            return volumes[series.volume - 1], heights[:: len(volumes)]
+        _refuse_several(series, counts, volumes, keywords)
     twice = int(np.count_nonzero(counts > 1))
     raise BadInput(
         f"{series.title} with more than one slice in {twice} of {len(counts)} places",
@@ -110,10 +115,25 @@ def _refuse_several(series: SeriesFiles, frames: Sequence[Frame], heights: NDArr
     )
 
 
-def find_differences(frames: Sequence[Frame]) -> list[str]:
-    """Return the keywords by which frames of one series fall into volumes."""
-    keywords = dict.fromkeys(keyword for frame in frames for keyword in frame.tells)
-    return [keyword for keyword in keywords if len({frame.tells.get(keyword) for frame in frames}) > 1]
+def _refuse_several(
+    series: SeriesFiles, counts: NDArray[np.intp], volumes: Volumes, keywords: tuple[str, ...]
+) -> NoReturn:
+    found = f"{series.title} with {counts[0]} volumes of {len(counts)} slices"
+    if not volumes:
+        raise BadInput(
+            f"{found}, which differ in nothing that says which slice belongs to which",
+            "one volume",
+            "Upload the files of one volume.",
+        )
+    listed = [f"{number}: {describe_volume(volume, keywords)}" for number, volume in enumerate(volumes[:_LISTED], 1)]
+    wrong = "" if series.volume is None else f", of which volume {series.volume} is none"
+    raise BadInput(
+        f"{found}, which differ in {', '.join(keywords)}{wrong}: "
+        f"{'; '.join(listed)}{'; ...' if len(volumes) > _LISTED else ''}",
+        "one volume, or the number of the one that is meant",
+        "Choose it: --volume 1 in the shell or ?volume=1 over HTTP. Dropped on the page or given to voxelight ingest, "
+        "each becomes a scan of its own.",
+    )
 
 
 def _find_step(
@@ -128,7 +148,7 @@ def _find_step(
     step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(frames) - 1)
     tilt = float(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
     if tilt > _TILT:
-        raise BadInput(
+        raise Uneven(
             f"{series.title} whose slices are shifted against each other by {np.rad2deg(tilt):.1f} degrees "
             "(a tilted gantry)",
             "slices that lie straight above each other",
@@ -136,7 +156,7 @@ def _find_step(
         )
     away = np.abs(positions - (positions[0] + np.outer(np.arange(len(frames)), step))).max()
     if away > max(_SAME_MM, min(_UNEVEN, _UNEVEN * float(np.linalg.norm(step)))):
-        raise BadInput(
+        raise Uneven(
             f"{series.title} with slices up to {away:.2f} mm away from an even grid",
             "slices in one line at even distances",
             "Resample the volume to even distances first: dcm2niix does so and writes a file whose name ends in _Eq.",

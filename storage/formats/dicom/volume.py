@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
 from voxelight.models.errors import BadInput
+from voxelight.storage.formats.archives import opened_zip
 from voxelight.storage.formats.dicom.files import parse, read_each
 from voxelight.storage.formats.dicom.series import SeriesFiles, find_series
 from voxelight.storage.formats.dicom.stack import Stack, stack_slices
+from voxelight.storage.formats.sniff import sniff
 from voxelight.storage.formats.streams import readable, refuse_if
 
+CHOSEN = "VOLUME"
+_DIGITS = 9
 _DECODING = (ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError, KeyError, OSError, MemoryError)
 
 
@@ -53,7 +58,18 @@ def only_series(path: Path, name: str = "") -> SeriesFiles:
         "one series",
         "Drop it on the upload page or give it to voxelight ingest, which take in every series for itself.",
     )
-    return found[0]
+    return replace(found[0], volume=_read_chosen(path))
+
+
+def _read_chosen(path: Path) -> int | None:
+    """Return which volume of its series an archive says is meant."""
+    if not path.is_file() or sniff(path) != "zip":
+        return None
+    with opened_zip(path) as archive:
+        if CHOSEN not in archive.namelist():
+            return None
+        said = archive.read(CHOSEN)[:_DIGITS].decode("ascii", "replace").strip()
+    return int(said) if said.isdecimal() else None
 
 
 def read_slices(stack: Stack, every: int = 1) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -178,7 +178,7 @@ OTHERS: dict[str, tuple[str, Callable[[], bytes], tuple[str, ...]]] = {
     "events of two names": ("a.tsv", lambda: b"stimulus\tstimulus\na\tb\n", ("none twice",)),
     "events in Latin-1": ("a.tsv", lambda: "stimulus\nMün\n".encode("latin-1"), ("can't be read as a table", "UTF-8")),
     "events of one name in two folders": ("a.tsv", lambda: b"stim_file\nx/a.png\ny/a.png\n", ("2 files but 1 names",)),
-    "text called picture": ("a.png", lambda: b"hello", ("plain text under the name a.png", "PNG or JPEG")),
+    "text called picture": ("a.png", lambda: b"hello", ("plain text under the name a.png", "PNG, JPEG or TIFF")),
     "PNG called JPEG": ("a.jpg", png, ("a PNG picture under the name a.jpg", ".png")),
     "PNG cut off": ("a.png", lambda: png((300, 300), "RGB")[:200], ("can't be decoded", "Copy it again")),
     "PNG bomb": ("a.png", lambda: huge_png(), ("900000000 pixels", "at most 64 million", "Scale it down")),

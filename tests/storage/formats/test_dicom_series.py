@@ -196,14 +196,6 @@ def to_mpeg(paths: list[Path]) -> None:
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"))
 
 
-def repeat(paths: list[Path]) -> None:
-    """Every slice again, as of a second echo."""
-    for place, path in enumerate(paths):
-        header = dcmread(path)
-        header.SOPInstanceUID, header.EchoTime = f"1.2.3.9.{place}", "80"
-        header.save_as(path.with_name(f"echo2-{path.name}"))
-
-
 def tilted(header: Dataset, place: int) -> list[float]:
     x, y, z = header.ImagePositionPatient
     return [x, float(y) + 0.3 * place, z]
@@ -216,7 +208,6 @@ SPOILED = [
         "more than one slice in 1 of 5",
         "twice",
     ),
-    (repeat, "2 volumes of 6 slices, which differ in EchoTime", "dcm2niix"),
     (
         edit(ImageOrientationPatient=lambda h, p: [0, 1, 0, 0, 0, -1] if p == 4 else None),
         "1 of 6 slices in another",

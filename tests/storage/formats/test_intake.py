@@ -46,7 +46,6 @@ def test_no_text_of_a_header_is_told(write_nifti):
         ("a.nii", lambda a: a - 50, {}, "480 of 960 values below zero, down to -50"),
         ("a.nii", lambda a: a * 0 + 3, {}, "one value everywhere, 3"),
         ("a.nii", None, {"sform_code": 0, "qform_code": 0}, "does not say where left is .* taken as LAS"),
-        ("a.nii", None, {"qform_code": 1, "qoffset_x": 40}, "place a corner 40.0 mm apart"),
         ("a.nii", None, {"srow_z": [0, 0, 4, 0]}, "1 x 1 x 4 mm"),
         ("sub-01_dseg.nii", None, {}, "fractional values in what its name calls labels"),
     ],
