@@ -77,6 +77,7 @@ class Supervised(Objective):
 OBJECTIVES: dict[str, str] = {
     "supervised": "voxelight.medseg.objectives:Supervised",
     "guided": "voxelight.medseg.guided:GuidedLoss",
+    "denoising": "voxelight.medseg.denoising:Denoising",
 }
 
 

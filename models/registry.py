@@ -33,6 +33,7 @@ SEGMENTERS: dict[str, str] = {
     "daunet": "voxelight.models.segmentation.daunet:DAUNetConfig",
     "dagunet": "voxelight.models.segmentation.daunet:DAGUNetConfig",
     "msga": "voxelight.models.segmentation.msga:MSGAConfig",
+    "cdal": "voxelight.models.segmentation.cdal:CDALConfig",
     "attention_unet": "voxelight.models.segmentation.attention_unet:AttentionUnetConfig",
     "dynunet": "voxelight.models.segmentation.baselines:DynUNetConfig",
     "segresnet": "voxelight.models.segmentation.baselines:SegResNetConfig",

@@ -15,6 +15,7 @@ SMALL = {
     "daunet": {"filters": (4, 6, 8)},
     "dagunet": {"filters": (4, 6, 8)},
     "msga": {"backbone": "resnet18", "width": 8},
+    "cdal": {"width": 8, "multipliers": (1, 2), "encoder_blocks": 1, "discriminator_width": 4, "votes": 2, "steps": 2},
     "attention_unet": {"filters": (4, 6, 8)},
     "dynunet": {"filters": (4, 6, 8, 8)},
     "segresnet": {"filters": 8, "blocks_down": (1, 1), "blocks_up": (1,)},

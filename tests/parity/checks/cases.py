@@ -34,6 +34,7 @@ class Case:
     rounding : absolute tolerance beside that of the file, of its `Kind`
     later : the system that is not built yet, so that nothing can be compared
     problem : why the case cannot be run
+    within : tolerance of a file that states none
     """
 
     fixture: Fixture
@@ -44,6 +45,7 @@ class Case:
     rounding: float = 0.0
     later: str = ""
     problem: str = ""
+    within: Tolerance | None = None
 
     @property
     def id(self) -> str:
@@ -58,7 +60,7 @@ class Case:
         missing = sorted(set(self.outputs) - set(found))
         if missing:
             raise BrokenFixture(f"nothing was compared with {missing}")
-        stated = Tolerance.read(self.fixture.fact("tolerance"), self.tolerance)
+        stated = self.within or Tolerance.read(self.fixture.fact("tolerance"), self.tolerance)
         tolerance = replace(stated, absolute=stated.absolute + self.rounding)
         return [
             compare((self.fixture.name, name), *self._pair(name, value), tolerance) for name, value in found.items()

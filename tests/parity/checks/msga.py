@@ -123,11 +123,11 @@ class Given(torch.nn.Module):
         return self.features
 
 
-def run_head(fixture: Fixture, case: str) -> Found:
-    facts = fixture.fact("cases")[case]
+def build_network(fixture: Fixture) -> MSGA:
+    """Return the network of the case ``head``, on the features that it gives."""
+    facts, inputs = fixture.fact("cases")["head"], fixture.part("head/in/")
     check_config(facts, {"keys", "salt", "recipe", "unused_modules", "train_tuple"}, {"weights": "by name"})
     keys: Mapping[str, Sequence[int]] = facts["keys"]
-    inputs = fixture.part(f"{case}/in/")
     features = [inputs[f"layer{scale}"] for scale in range(1, SCALES + 1)]
     classes, width = keys["predict1.weight"][:2]
     backbones = {2048: "resnet50", 512: "resnet18"}
@@ -138,6 +138,11 @@ def run_head(fixture: Fixture, case: str) -> Found:
     network = config.build().eval()
     load(network.head, {rename(key): draw(key, shape, facts["salt"]) for key, shape in keys.items()})
     network.backbone = Given(features)
+    return network
+
+
+def run_head(fixture: Fixture, case: str) -> Found:
+    network, inputs = fixture.once(build_network), fixture.part(f"{case}/in/")
     found = network.forward_guided(inputs["image"])
     return read(found) | run_losses(network, found, inputs) | {"logits_eval": network(inputs["image"])}
 

@@ -16,11 +16,9 @@ class SegmentationKind(NamedTuple):
     Parameters
     ----------
     cases : pattern of a case's name, and how its outputs are computed
-    later : pattern of a case's name, and the system it belongs to, which is not built yet
     """
 
     cases: Mapping[str, Callable[[Fixture, str], Found]]
-    later: Mapping[str, str] = {}
 
     def plan(self, fixture: Fixture) -> list[Case]:
         """Return a case for each case of the file, named in the JSON or by a tensor."""
@@ -29,19 +27,20 @@ class SegmentationKind(NamedTuple):
 
     def _case(self, fixture: Fixture, name: str) -> Case:
         runs = [run for pattern, run in self.cases.items() if re.fullmatch(pattern, name)]
-        later = [system for pattern, system in self.later.items() if re.fullmatch(pattern, name)]
-        if len(runs) + len(later) != 1:
-            return Case(fixture, name, problem=f"{len(runs) + len(later)} checks know the case {name}; expected one")
-        if later:
-            return Case(fixture, name, later=later[0])
+        if len(runs) != 1:
+            return Case(fixture, name, problem=f"{len(runs)} checks know the case {name}; expected one")
+
+        def compute() -> Found:
+            return _under(name, runs[0](fixture, name))
+
         if "unbuildable" in fixture.fact("cases").get(name, {}):  # the published code does not run: no output of it
-            return Case(fixture, name, (), lambda: _under(name, runs[0](fixture, name)))
+            return Case(fixture, name, (), compute)
         start = f"{name}/out/"
         said = {*fixture.facts.get("tensors", {}), *fixture.shapes}
         outputs = tuple(sorted(output for output in said if output.startswith(start)))
         if not outputs:
             return Case(fixture, name, problem=f"the file holds no output of the case {name}")
-        return Case(fixture, name, outputs, lambda: _under(name, runs[0](fixture, name)))
+        return Case(fixture, name, outputs, compute)
 
 
 def _under(case: str, found: Found) -> Found:

@@ -10,9 +10,9 @@ from checks.files import Fixture, find_fixtures
 # `seg_<set>_<kind>` for segmentation, the bare name for MindEye -> where its plan is. Imported when a folder holds one.
 KINDS = {
     r"seg_.+_agunet": "checks.agunet:KIND",
-    r"seg_.+_cdal": "checks.later:CDAL",
+    r"seg_.+_cdal": "checks.cdal:KIND",
     r"seg_.+_msga": "checks.msga:KIND",
-    r"seg_.+_patient_metrics": "checks.later:PATIENT_METRICS",
+    r"seg_.+_patient_metrics": "checks.patient_metrics:KIND",
     r"me1_backbone|me1_lowlevel": "checks.later:MINDEYE1",
     r"me2_backbone(_seq\d+)?": "checks.backbone:KIND",
     r"me2_prior": "checks.prior:KIND",
