@@ -97,6 +97,9 @@ class PairAnswer(Wire):
     item: str
     first: uuid.UUID
     second: uuid.UUID
+    overlap: dict[str, float] | None = Field(
+        None, description="Dice of both label maps by label, where it was asked for; where neither holds a label, none"
+    )
 
 
 class CompareAnswer(Wire):

@@ -15,7 +15,7 @@ _MEANINGS = {
     "contrast": "of the label against the 5 mm around all labels, in robust standard deviations",
     "pieces": "parts of the label that do not touch",
 }
-_WORDS = {"accept": "accepted", "reject": "rejected", "unsure": "unsure"}
+_WORDS = {"accept": "verdicts: accept", "reject": "verdicts: reject", "unsure": "verdicts: unsure"}
 
 
 def write_group(group: GroupAnswer) -> str:

@@ -164,7 +164,7 @@
       image.addEventListener("error", () => image.replaceWith(make("p", {}, "This picture could not be drawn.")));
       return each.small
         ? make("figure", { class: "rv-tile" }, image, make("figcaption", {}, each.title))
-        : make("div", { class: "rv-sheet" }, image);
+        : make("div", { class: "rv-sheet", tabindex: "0", role: "region", "aria-label": "Contact sheet" }, image);
     });
     if (parts.length) at("pictures").replaceChildren(...parts);
     else say("There is no picture of this case; judge it by its captions and numbers.");

@@ -45,7 +45,7 @@ export function showLabels() {
   const labels = allLabels();
   find("labels-part").hidden = !labels.length;
   const two = panes.length > 1;
-  const names = two ? ["Left ml", "Right ml", "Change"] : ["Volume, ml"];
+  const names = two ? ["First, ml", "Second, ml", "Change"] : ["Volume, ml"];
   find("labels-head").replaceChildren(vx.make("tr", {}, ...["Label", ...names].map((name) => vx.make("th", { scope: "col" }, name))));
   find("labels").replaceChildren(...labels.map((label) => showLabel(label, two)));
 }
@@ -59,9 +59,9 @@ function showLabel({ name, colour }, two) {
   const volumes = panes.map((pane) => volumeOf(pane, name));
   const cells = volumes.map((volume) => vx.make("td", {}, volume === null ? "–" : volume.toFixed(3)));
   if (two) {
-    const [left, right] = volumes;
-    const change = left ? `${right - left >= 0 ? "+" : "−"}${Math.abs((100 * (right - left)) / left).toFixed(1)}\u00a0%` : "–";
-    cells.push(vx.make("td", {}, right === null ? "–" : change));
+    const [first, second] = volumes;
+    const change = first ? `${second - first >= 0 ? "+" : "−"}${Math.abs((100 * (second - first)) / first).toFixed(1)}\u00a0%` : "–";
+    cells.push(vx.make("td", {}, second === null ? "–" : change));
   }
   return vx.make("tr", { "data-label": name }, vx.make("td", {}, vx.make("span", { class: "vw-label" }, tick, swatch, go)), ...cells);
 }

@@ -47,6 +47,23 @@ export function colourMap(labels, hidden = new Set()) {
   return table;
 }
 
+/* Letters of orientation a little within their plane, with a dark rim: they are read on white and on black, whole. */
+function rimLetters(nv) {
+  const { drawText, drawTextLeft, drawTextRight, drawTextAbove, drawTextBelow } = Niivue.prototype;
+  const isLetter = (text) => /^[LRAPSI]$/.test(text);
+  nv.drawText = function ([x, y], text, scale, colour) {
+    const rim = isLetter(text) ? [[-1.5, 0], [1.5, 0], [0, -1.5], [0, 1.5]] : [];
+    for (const [dx, dy] of rim) drawText.call(this, [x + dx, y + dy], text, scale, [0, 0, 0, 1]);
+    drawText.call(this, [x, y], text, scale, colour);
+  };
+  const within = (draw, dx, dy) => (place, text, ...rest) =>
+    draw.call(nv, isLetter(text) ? [place[0] + dx, place[1] + dy] : place, text, ...rest);
+  nv.drawTextLeft = within(drawTextLeft, -5, 0);
+  nv.drawTextRight = within(drawTextRight, 5, 0);
+  nv.drawTextAbove = within(drawTextAbove, 0, -3);
+  nv.drawTextBelow = within(drawTextBelow, 0, 3);
+}
+
 export class Pane {
   constructor(canvas, view) {
     this.canvas = canvas;
@@ -62,6 +79,7 @@ export class Pane {
   async open() {
     const { image, labels, versions } = this.view;
     this.nv = new Niivue({ ...OPTIONS });
+    rimLetters(this.nv);
     this.nv.onLocationChange = (where) => this.onMove(where);
     this.nv.onIntensityChange = () => this.onWindow();
     await this.nv.attachToCanvas(this.canvas);

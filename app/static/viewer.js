@@ -22,9 +22,16 @@ function asked() {
   return named.map(([name, path]) => `/${path}/${encodeURIComponent(vx.parameters.get(name))}/view`).slice(0, 2);
 }
 
-function addPane(view) {
+/* What stands over a pane; beside another one also which it is. */
+function namePane(view, number, count) {
+  const what = view.recipe || view.title;
+  if (count < 2) return what;
+  return `${number ? "Second" : "First"}: ${what}${view.job ? `, job ${view.job.slice(0, 8)}` : ""}`;
+}
+
+function addPane(view, number, views) {
   const canvas = vx.make("canvas", { role: "img", "aria-label": `${view.title}, subject ${view.subject}` });
-  const head = vx.make("div", { class: "vw-pane-head" }, vx.make("strong", {}, view.recipe || view.title));
+  const head = vx.make("div", { class: "vw-pane-head" }, vx.make("strong", {}, namePane(view, number, views.length)));
   const box = vx.make("div", { class: "vw-canvas" }, canvas);
   find("panes").append(vx.make("section", { class: "vw-pane", "aria-label": view.title }, head, box));
   const pane = new Pane(canvas, view);
@@ -34,7 +41,7 @@ function addPane(view) {
 
 function showHead(views) {
   const badge = (text) => vx.make("span", { class: "vw-badge" }, text);
-  find("title").textContent = views.map(({ title }) => title).join(" | ");
+  find("title").textContent = [...new Set(views.map(({ title }) => title))].join(" | ");
   document.title = `${views[0].title} · Viewer · Voxelight`;
   const facts = views.map(({ dataset, subject, session, recipe }) =>
     [dataset, `subject ${subject}`, `session ${session}`, recipe].filter(Boolean).join(" · "),

@@ -15,9 +15,11 @@ from voxelight.app.ui.links import link_page
 from voxelight.app.ui.marks import mark_random, mark_simulated
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.wording import DECODING, plain, say_number, say_score
+from voxelight.models.errors import VoxelightError
 
 _PAIRS = 6
 _ROWS = 20
+_OVERLAP_HELP = "1 where both label the same voxels, 0 where they share none. It says how alike, not which is right."
 
 
 def show_comparison(services: Services, answer: CompareAnswer) -> None:
@@ -54,6 +56,8 @@ def _show_side(title: str, side: SideAnswer) -> None:
 
 def _show_differences(metrics: list[DifferenceAnswer]) -> None:
     st.subheader("Differences", anchor=False)
+    if all(row.difference == 0 for found in metrics for row in found.items):
+        st.info("Both gave exactly the same scores for every item.", icon=":material/equal:")
     st.table(
         [
             {
@@ -95,7 +99,9 @@ def _show_differences(metrics: list[DifferenceAnswer]) -> None:
         st.caption("Each point is an item; on the line both agree.")
     with right:
         st.dataframe(frame.head(_ROWS), hide_index=True, width="stretch")
-        st.caption(f"The {min(_ROWS, len(frame))} items that differ most.")
+        st.caption(
+            "All items, those that differ most first." if len(frame) <= _ROWS else f"The {_ROWS} that differ most."
+        )
 
 
 def _draw(frame: pd.DataFrame, title: str) -> alt.LayerChart:
@@ -129,6 +135,7 @@ def _show_pair(services: Services, answer: CompareAnswer, pair: PairAnswer) -> N
         st.markdown(f"**{plain(pair.item)}**  \nsubject {plain(pair.subject)}", width="content")
         if answer.kind not in DECODING:
             link_page("viewer", "Both in the viewer", "view_in_ar", result=str(pair.first), other=str(pair.second))
+            st.markdown(_say_overlap(services, pair), width="content", help=_OVERLAP_HELP)
     shown = [(f"{side}", picture) for side, result in zip(("First", "Second"), results, strict=True)
              for picture in _find_pictures(result, pair.item)]  # fmt: skip
     seen = _find_seen(results[0], pair.item)
@@ -137,8 +144,19 @@ def _show_pair(services: Services, answer: CompareAnswer, pair: PairAnswer) -> N
         st.caption("No picture of this item is stored.")
         return
     for column, (name, picture) in zip(st.columns(len(strip)), strip, strict=True):
-        with column.container(key=f"pixels-{name}-{pair.first}-{file_stem(pair.item)}"):  # few pixels stay squares
+        few = "pixels" if answer.kind in DECODING else "overlay"  # of few pixels, which stay squares
+        with column.container(key=f"{few}-{name}-{pair.first}-{file_stem(pair.item)}"):
             show_picture(services, picture, alt=f"{name}: {pair.item}", caption=name)
+
+
+def _say_overlap(services: Services, pair: PairAnswer) -> str:
+    try:
+        found = services.compare.overlap(pair.first, pair.second)
+    except VoxelightError as error:
+        return f"No overlap: {plain(error.found)}"
+    if not found:
+        return "No label on either side"
+    return "Overlap (Dice): " + ", ".join(f"{plain(label)} {score:.3f}" for label, score in found.items())
 
 
 def _find_pictures(result: ResultAnswer, item: str) -> list[ArtifactAnswer]:

@@ -54,6 +54,7 @@ def _delete(services: Services, target: DeletionTarget, key: str) -> None:
     except VoxelightError as error:
         st.session_state[f"{key}-problem"] = error
         return
+    st.cache_data.clear()  # pictures and reports that the page keeps in memory
     st.session_state["deleted"] = done
 
 

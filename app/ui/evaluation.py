@@ -14,7 +14,7 @@ from voxelight.app.services import Services
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import note_decoding
-from voxelight.app.ui.pictures import show_picture
+from voxelight.app.ui.pictures import KEPT_S, show_picture
 from voxelight.app.ui.problems import build, show_problem
 from voxelight.app.ui.wording import ACTIVE, plain, say_number, say_time
 from voxelight.models.errors import VoxelightError
@@ -175,7 +175,7 @@ def _show_relevance(services: Services, action: ActionAnswer) -> None:
 
 
 # A leading underscore keeps an argument out of the key: the hash alone names the content.
-@st.cache_data(max_entries=32, show_spinner=False)
+@st.cache_data(max_entries=32, ttl=KEPT_S, show_spinner=False)
 def _read_report(_services: Services, _file: ArtifactAnswer, sha256: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(_services.results.read(_file))
     report.pop("by_picture", None)

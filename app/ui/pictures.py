@@ -1,11 +1,11 @@
-"""Pictures, byte for byte as they are stored; read once, since content never changes under its hash."""
+"""Pictures, byte for byte as they are stored; read once in a while, since content never changes under its hash."""
 
 import streamlit as st
 
 from voxelight.app.schemas import ArtifactAnswer, ScanAnswer
 from voxelight.app.services import Services
 
-_KEPT = 512
+_KEPT, KEPT_S = 512, 600  # what was deleted through another door is out of this memory by then
 
 
 def show_thumbnail(services: Services, scan: ScanAnswer, caption: str, width: int | None = None) -> None:
@@ -22,11 +22,11 @@ def show_picture(services: Services, artifact: ArtifactAnswer, alt: str, caption
 
 
 # A leading underscore keeps an argument out of the key: the hash alone names the content.
-@st.cache_data(max_entries=_KEPT, show_spinner=False)
+@st.cache_data(max_entries=_KEPT, ttl=KEPT_S, show_spinner=False)
 def _read_thumbnail(_services: Services, _scan: ScanAnswer, sha256: str) -> bytes | None:
     return _services.scans.read_thumbnail(_scan.id)
 
 
-@st.cache_data(max_entries=_KEPT, show_spinner=False)
+@st.cache_data(max_entries=_KEPT, ttl=KEPT_S, show_spinner=False)
 def _read_artifact(_services: Services, _artifact: ArtifactAnswer, sha256: str) -> bytes:
     return _services.results.read(_artifact)

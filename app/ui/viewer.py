@@ -14,7 +14,7 @@ from voxelight.models.errors import BadInput
 
 FIRST, SECOND = ("result", "scan"), ("other", "otherscan")
 _LISTED = 60
-_HEIGHT = 940
+_HEIGHT = 880
 _PAGE = "/api/v1/pages/viewer"
 
 Choice = tuple[str, uuid.UUID]  # result or scan, and its id

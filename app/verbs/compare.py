@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, RANDOM_NOTICE, JobKind, ResultQuery
 from voxelight.app.schemas_search import CompareAnswer, DifferenceAnswer, ItemAnswer, PairAnswer, SideAnswer
+from voxelight.app.verbs.overlap import find_overlap
 from voxelight.app.verbs.results import read_conditions
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.conditions import Wanted
@@ -68,6 +69,17 @@ class Compare:
         """Compare two models over the results that fit a query; see `compare`."""
         one, other = (query.model_copy(update={"model": name}) for name in (first, second))
         return self.compare(one, other, limit)
+
+    def overlap(self, first: uuid.UUID, second: uuid.UUID) -> dict[str, float]:
+        """Return the Dice of the label maps of two results, by label; see `find_overlap`.
+
+        Raises
+        ------
+        BadInput
+            One is no segmentation, or the two lie on different grids.
+        """
+        with self._stores.sessions() as session:
+            return find_overlap(session, self._stores, first, second)
 
     def compare(self, first: ResultQuery, second: ResultQuery, limit: int = SHOWN) -> CompareAnswer:
         """Compare the results of two queries, item by item; of several results of an item the newest counts.

@@ -6,7 +6,7 @@ import streamlit as st
 
 from voxelight.app.schemas_vectors import NearAnswer, NearConditions, NearRequest, NeighboursAnswer, SpaceAnswer
 from voxelight.app.services import Services
-from voxelight.app.ui.links import tell_more
+from voxelight.app.ui.links import link_page, tell_more
 from voxelight.app.ui.marks import mark_random, mark_simulated, note_decoding, show_empty
 from voxelight.app.ui.problems import build, problems_shown
 from voxelight.app.ui.wording import KINDS, plain
@@ -110,18 +110,18 @@ def _show_one(services: Services, near: NearAnswer, key: str) -> None:
     if picture:
         st.image(picture, width="stretch", alt=f"{ROLES.get(near.role, near.role)}: {title}", output_format="PNG")
     st.markdown(f"**{plain(title)}**  \n{near.score:.3f} · {ROLES.get(near.role, near.role)}")
+    about = [f"{KINDS.get(near.kind, near.kind)} · {plain(near.dataset)} · {plain(near.subject)}"]
     if near.caption:
-        st.caption(plain(near.caption))
-    for label, volume in list(near.labels.items())[:3]:
-        st.caption(f"{plain(label)}: {volume:.2f} ml")
-    kind = KINDS.get(near.kind, near.kind)
-    st.caption(f"{kind} · {plain(near.dataset)} · {plain(near.subject)}")
+        about.insert(0, plain(near.caption))
+    about += [f"{plain(label)}: {volume:.2f} ml" for label, volume in list(near.labels.items())[:3]]
+    st.caption("  \n".join(about))
     mark_simulated(near.simulated)
     mark_random(near.random_weights)
     if near.result:
         more = {"result": str(near.result), "item": near.item}
-        st.button("More like this", key=f"more-{key}", on_click=_go_on, args=(more,), type="tertiary")
-        st.page_link("screens/results.py", label="Its job", query_params={"job": str(near.job)})
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.button("More like this", key=f"more-{key}", icon=":material/hub:", on_click=_go_on, args=(more,))
+            link_page("results", "Its job", "imagesmode", job=str(near.job))
 
 
 def _go_on(more: dict[str, str]) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from voxelight.models.errors import BadInput
+
 NAMES = {1: "anterior", 2: "posterior"}
 AFFINE = np.array([[-1.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
 SHAPE = (20, 18, 16)
@@ -194,3 +196,25 @@ def test_clinical_headers_stay_here(client, is_problem):
     np.testing.assert_array_equal(shown.get_fdata(), image.get_fdata())
     assert b"SMITH" not in gzip.decompress(answer.content)
     assert answer.headers["ETag"] == client.get(f"scans/{scan['id']}/image", headers=by_the_page).headers["ETag"]
+
+
+def test_a_comparison_says_how_far_two_label_maps_cover_the_same(
+    client, services, dataset, segmented, store_label_map, tmp_path
+):
+    again = tmp_path / "again.nii.gz"
+    again.write_bytes((tmp_path / "brain.nii.gz").read_bytes())
+    swapped = np.roll(labels(), 2, axis=1)
+    swapped[swapped > 0] = 3 - swapped[swapped > 0]  # the same names under other numbers
+    other = store_label_map(services, again, swapped, {1: "posterior", 2: "anterior"}, dataset)
+    jobs = [client.get(f"results/{run}").json()["job"] for run in (segmented, other)]
+    asked = {"a": jobs[0], "b": jobs[1]}
+    assert client.get("compare", params=asked).json()["pairs"][0]["overlap"] is None
+    [pair] = client.get("compare", params=asked | {"overlap": True}).json()["pairs"]
+    measure = SimpleITK.LabelOverlapMeasuresImageFilter()
+    for number, name in NAMES.items():
+        measure.Execute(*(SimpleITK.GetImageFromArray((each == number).astype(np.uint8)) for each in
+                          (labels(), np.where(swapped > 0, 3 - swapped, 0))))  # fmt: skip
+        assert pair["overlap"][name] == pytest.approx(measure.GetDiceCoefficient(1))
+    assert 0 < pair["overlap"]["anterior"] < 1
+    with pytest.raises(BadInput, match="no segmentation"):
+        services.compare.overlap(segmented, uuid.uuid4())
