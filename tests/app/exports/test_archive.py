@@ -43,7 +43,7 @@ def test_label_maps_are_a_valid_bids_derivative(services, segmented, correct, tm
     names = export(services, tmp_path / "out", "bids", job=segmented.id)
     maps = sorted(name for name in names if name.endswith("_dseg.nii.gz"))
     assert len(maps) == 4
-    assert "bids/sub-01/ses-01/anat/sub-01_ses-01_acq-crop0_seg-hippocampusagunet_dseg.nii.gz" in maps
+    assert "bids/sub-01/ses-01/anat/sub-01_ses-01_acq-crop0_seg-hippocampusAGUNet_dseg.nii.gz" in maps
     [corrected] = [name for name in maps if "Corrected01" in name]
     issues = validate(tmp_path / "out" / "bids")
     assert [issue for issue in issues if issue["severity"] == "error"] == []
@@ -119,8 +119,14 @@ def test_a_label_map_of_a_series_becomes_a_dicom_seg_that_refers_to_it(services,
     labels = np.asarray(nib.load(tmp_path / "map.nii.gz").dataobj)
     read = highdicom.seg.segread(tmp_path / name)
     volume = read.get_volume(combine_segments=True)
+    there = nib.load(tmp_path / "map.nii.gz").affine
     for number in (1, 2):
-        assert np.count_nonzero(volume.array == number) == np.count_nonzero(labels == number)
+        found, expected = np.argwhere(volume.array == number), np.argwhere(labels == number)
+        assert len(found) == len(expected) > 0
+        in_patient = np.sort(np.round(nib.affines.apply_affine(volume.affine, found) * (-1, -1, 1), 2), axis=0)
+        np.testing.assert_allclose(
+            in_patient, np.sort(nib.affines.apply_affine(there, expected), axis=0), atol=0.02
+        )  # millimetres, DICOM's axes turned to those of NIfTI: left is left
     plan = {one.name: one.files for one in services.exports.plan(ResultQuery(job=from_dicom.id)).formats}
     assert plan["dicom-seg"] == 1
 
