@@ -99,20 +99,20 @@ class DatasetAnswer(Wire):
     version: int
 
 
-class ScanRequest(Sent):
 PREFER = "of two placements in a NIfTI header that differ, the one that holds; the other is made to agree"
 VOLUME = "which volume of a DICOM series or 4-D NIfTI, or page of a TIFF file, is meant where there are several, from 1"
 
 
+class ScanRequest(Sent):
     """Where an upload belongs."""
 
     name: str
     dataset: Label
     subject: Label = "01"
     session: Label = "01"
-
     prefer: Literal["sform", "qform"] | None = Field(None, description=PREFER)
     volume: int | None = Field(None, ge=1, le=1_000_000, description=VOLUME)
+
 
 class ScanAnswer(Wire):
     """An uploaded file with what the intake check found."""
