@@ -22,6 +22,8 @@ from voxelight.storage.formats.template import find_template
 
 CarryOut = Callable[[JobAnswer], JobAnswer]
 PURPOSE = "demonstration of this software"
+PREFIX = "demo-"  # of the names of its data sets
+TEMPLATE_DATASET = f"{PREFIX}template"
 _MIYAWAKI_FOLDER = "fmri_miyawaki2008"
 _DIGITS = 8
 _CROPS = 8  # of each photograph: enough to look at, and quick
@@ -38,9 +40,14 @@ class Finished:
 
 def segment_template(services: Services, carry_out: CarryOut, out: Path) -> Finished:
     """Segment both hippocampi of the T1 template that nilearn ships: an average of 152 people, so no ground truth."""
+    return _finish(services, carry_out, ask_segmentation(services), out / "hippocampus")
+
+
+def ask_segmentation(services: Services) -> JobRequest:
+    """Take the template in, unless it is there, and return a request to segment it."""
     path = find_template()
     dataset = DatasetRequest(
-        name="demo-template",
+        name=TEMPLATE_DATASET,
         consent="public",
         purpose=PURPOSE,
         source="ICBM 152 nonlinear symmetric 2009a T1 average of 152 people (Fonov et al. 2011), as nilearn ships it",
@@ -48,18 +55,21 @@ def segment_template(services: Services, carry_out: CarryOut, out: Path) -> Fini
     services.datasets.ensure(dataset)
     place = ScanRequest(name=path.name, dataset=dataset.name, subject=f"average-{hash_file(path)[:_DIGITS]}")
     scan = keep_once(services, [path], place)[0]
-    job = JobRequest(kind="segment", recipe="hippocampus-mni", dataset=dataset.name, scans=[scan.id])
-    return _finish(services, carry_out, job, out / "hippocampus")
+    return JobRequest(kind="segment", recipe="hippocampus-mni", dataset=dataset.name, scans=[scan.id])
 
 
 def decode(services: Services, carry_out: CarryOut, out: Path, data: Path | None) -> Finished:
-    """Reconstruct what was seen: from a real recording where there is one, else from a simulated subject.
+    """Reconstruct what was seen: from a real recording where there is one, else from a simulated subject."""
+    request = ask_decoding(services, data)
+    return _finish(services, carry_out, request, out / request.recipe)
+
+
+def ask_decoding(services: Services, data: Path | None = None) -> JobRequest:
+    """Take a recording in, or a simulated subject, and return a request to decode it.
 
     Parameters
     ----------
     services : where everything is stored
-    carry_out : sees a job to its end
-    out : folder for the pictures
     data : folder that may hold ``fmri_miyawaki2008/*.mat``; the data of `voxelight data fetch` are looked for as well
     """
     recording = find_recording(data)
@@ -70,8 +80,7 @@ def decode(services: Services, carry_out: CarryOut, out: Path, data: Path | None
         recipe, scans = "miyawaki2008-bold", _keep(services, _about_miyawaki("demo-miyawaki2008-bold"), fetched.paths)
     else:
         recipe, scans = "simulated-ridge", _keep_simulated(services)
-    job = JobRequest(kind="reconstruct", recipe=recipe, dataset=scans[0].dataset, scans=[scan.id for scan in scans])
-    return _finish(services, carry_out, job, out / recipe)
+    return JobRequest(kind="reconstruct", recipe=recipe, dataset=scans[0].dataset, scans=[scan.id for scan in scans])
 
 
 def find_recording(data: Path | None) -> Path | None:

@@ -35,7 +35,7 @@ LIGHT: dict[str, str] = {
     "grayBackgroundColor": "#eceff1",
 }
 DARK: dict[str, str] = {
-    "primaryColor": "#4394c9",
+    "primaryColor": "#7cc0ee",
     "backgroundColor": "#0f161d",
     "secondaryBackgroundColor": "#18222c",
     "textColor": "#e6edf3",

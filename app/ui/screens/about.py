@@ -3,7 +3,9 @@
 import streamlit as st
 
 from voxelight.app.schemas import DECODING_NOTICE
+from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.problems import problems_shown
+from voxelight.app.ui.tour import bring_back
 from voxelight.app.ui.wording import plain
 from voxelight.app.web import current_services
 
@@ -18,6 +20,11 @@ with problems_shown():
     database.metric("Database", DATABASES.get(health.database, health.database), border=True)
     cpu.metric("Waiting for a CPU", health.queued.get("cpu", 0), border=True, help="Jobs on the queue cpu")
     gpu.metric("Waiting for a GPU", health.queued.get("gpu", 0), border=True, help="Jobs on the queue gpu")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Show the first steps", icon=":material/tour:", help="A tour with sample data"):
+            bring_back()
+            st.switch_page("screens/upload.py")
+        st.markdown(tell_more("README", name="All documents"), width="content")
     st.subheader("Where things are")
     st.markdown(
         f"Data folder: `{services.settings.home.resolve()}`  \nFiles: `{services.settings.resolved_blobs_url}`  \n"

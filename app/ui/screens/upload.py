@@ -6,6 +6,7 @@ from voxelight.app.services import Services
 from voxelight.app.ui.held import show_held
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.targets import add_dataset, choose_target, has_datasets
+from voxelight.app.ui.tour import show_tour
 from voxelight.app.ui.uploads import (
     LARGE,
     choose_way,
@@ -50,6 +51,7 @@ def take_large(services: Services) -> None:
 st.title("Upload")
 services = current_services()
 with problems_shown():
+    show_tour(services)
     if has_datasets(services) and choose_way() == LARGE:
         take_large(services)
     else:
