@@ -238,7 +238,7 @@ def _say_metric(metric: MetricAnswer) -> tuple[str, ...]:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3g}" if _NOTHING < abs(value) < 0.001 else f"{value:.3f}"
+    return f"{value:.3g}" if _NOTHING < abs(value) < 0.001 else f"{value:z.3f}"
 
 
 def _say(key: str) -> str:

@@ -138,7 +138,7 @@ def say_weights(recipe: RecipeAnswer) -> str:
 
 def say_number(value: float | None) -> str:
     """Return a score or probability."""
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 0.001 else f"{value:.3f}"
+    return "–" if value is None else f"{value:z.3g}" if abs(value) < 0.001 else f"{value:.3f}"
 
 
 def say_score(name: str) -> str:
