@@ -1,5 +1,6 @@
 """cDAL: a label drawn in a few steps of diffusion, conditioned on the image (Hejrati et al. 2024)."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -154,7 +155,14 @@ class CDAL(nn.Module):
             return torch.cat([1 - p, p], dim=-3)
         return (p + _SMALLEST) / (p + _SMALLEST).sum(dim=-3, keepdim=True)
 
-    def draw_votes(self, image: Tensor, votes: int, generator: Generator, at_once: int = _AT_ONCE) -> Tensor:
+    def draw_votes(
+        self,
+        image: Tensor,
+        votes: int,
+        generator: Generator,
+        at_once: int = _AT_ONCE,
+        see: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Draw labels of each image; the image is encoded once, and votes are computed together.
 
         Every image gets the same noise, so that a label does not depend on what else is in the batch.
@@ -165,6 +173,7 @@ class CDAL(nn.Module):
         votes : labels of each image
         generator : source of the noise, on the device of the image
         at_once : labels that are computed together
+        see : what the generator is shown in place of the noisy labels, for an audit
 
         Returns
         -------
@@ -179,7 +188,7 @@ class CDAL(nn.Module):
             found.append(
                 sample(
                     self.schedule,
-                    lambda x, t, z, of=condition[item]: self.generator(x, t, z, of),  # type: ignore[misc]
+                    lambda x, t, z, of=condition[item]: self.generator(x if see is None else see(x), t, z, of),  # type: ignore[misc]
                     noises[-1][1][vote],
                     lambda step, of=vote: (noises[step][0][of], noises[step][1][of]),  # type: ignore[misc]
                 )
