@@ -276,6 +276,42 @@ class FollowupAnswer(Wire):
     notice: str
 
 
+class LesionAnswer(Wire):
+    """What overlaps over registered visits, taken together."""
+
+    number: int = Field(description="from 1, the largest first")
+    course: Literal["persists", "new", "gone", "new and gone"]
+    volumes_ml: dict[str, float] = Field(description="session -> volume")
+    pieces: dict[str, int] = Field(description="session -> parts that don't touch")
+    growth: list[GrowthAnswer]
+
+
+class RegisteredStructureAnswer(Wire):
+    """One label of one subject over registered visits, in what all of them have seen."""
+
+    label: str
+    volumes_ml: dict[str, float]
+    outside_ml: dict[str, float] = Field(description="volume that another visit has no picture of, left out")
+    growth: list[GrowthAnswer]
+    lesions: list[LesionAnswer]
+
+
+class RegisteredAnswer(Wire):
+    """One subject over time after rigid registration to the first visit."""
+
+    dataset: str
+    subject: str
+    recipe: str
+    simulated: bool
+    sessions: list[str]
+    moved_mm: dict[str, float] = Field(description="session -> how far the centre of the field was moved")
+    turned_degrees: dict[str, float]
+    seen: dict[str, float] = Field(description="session -> share of the first field that it covers")
+    structures: list[RegisteredStructureAnswer]
+    warnings: list[str]
+    notice: str
+
+
 class TrainingCase(Wire):
     """An image with a label map that people stand behind: the network's own, or a correction of it."""
 

@@ -106,10 +106,10 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
 
 
 def keep_label_map(
-    services: Services, path: Path, labels: np.ndarray, names: dict[int, str], dataset: str
+    services: Services, path: Path, labels: np.ndarray, names: dict[int, str], dataset: str, **place: str
 ) -> uuid.UUID:
     """Store an image, and over it a label map on its stored axes as a worker writes one; return the id of the run."""
-    scan = services.scans.ingest_path(path, ScanRequest(name=path.name, dataset=dataset))
+    scan = services.scans.ingest_path(path, ScanRequest(name=path.name, dataset=dataset, **place))
     grid = read_source_grid(path)
     turned = nib.as_closest_canonical(nib.Nifti1Image(labels, nib.load(path).affine))
     label_map = LabelMap(np.asarray(turned.dataobj).astype(np.uint8), grid.geometry, names)

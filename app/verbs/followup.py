@@ -48,7 +48,7 @@ class FollowUp:
             There is no such data set.
         """
         with self._stores.sessions() as session:
-            rows = session.execute(_select(find_dataset(session, dataset).id)).all()
+            rows = session.execute(select_results(find_dataset(session, dataset).id)).all()
         grouped: dict[tuple[str, str], list[Found]] = defaultdict(list)
         for run, found in rows:
             grouped[run.subject.label, run.job.recipe].append((run, found))
@@ -74,14 +74,14 @@ class FollowUp:
         BadInput
             A day is none, or the days do not rise with the sessions.
         """
-        days, stated = _read_days(query.day), _read_change(query)
+        days, stated = read_days(query.day), read_change(query)
         with self._stores.sessions() as session:
             row = find_dataset(session, dataset)
             if session.scalar(select(Subject.id).where(Subject.dataset_id == row.id, Subject.label == subject)) is None:
                 raise NotFound(
                     f"no subject {subject!r} in data set {dataset!r}", "one that has scans", "Look at the scans."
                 )
-            chosen, recipe, warnings = _choose(session.execute(_select(row.id, subject)).all(), query)
+            chosen, recipe, warnings = choose_results(session.execute(select_results(row.id, subject)).all(), query)
             unknown = sorted(set(days) - {run.scan.imaging_session.label for run, _ in chosen})
             if unknown:
                 raise BadInput(f"a day of session {unknown[0]!r}", "sessions that are followed", "Correct the name.")
@@ -104,7 +104,8 @@ class FollowUp:
             )
 
 
-def _select(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Run, Segmentation]:
+def select_results(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Run, Segmentation]:
+    """Return the question for what was segmented in a data set, the oldest first."""
     query = (
         select(Run, Segmentation)
         .join(Segmentation, Segmentation.run_id == Run.id)
@@ -120,7 +121,7 @@ def _select(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Run, Se
     return query.where(Subject.label == subject) if subject else query
 
 
-def _choose(rows: Sequence[Found], query: FollowupQuery) -> tuple[list[Found], str, list[str]]:
+def choose_results(rows: Sequence[Found], query: FollowupQuery) -> tuple[list[Found], str, list[str]]:
     """Return the newest result of each session in order, the recipe, and what should be known about the choice."""
     fitting = [
         (run, found)
@@ -187,7 +188,14 @@ def _follow(label: str, visits: list[VisitAnswer], stated: MinimalChange | None)
     return StructureAnswer(label=label, visits=visits, growth=growth)
 
 
-def _read_days(texts: Iterable[str]) -> dict[str, float]:
+def read_days(texts: Iterable[str]) -> dict[str, float]:
+    """Return the day of each session that was stated.
+
+    Raises
+    ------
+    BadInput
+        A text is not SESSION:DAY.
+    """
     days = {}
     for text in texts:
         found = re.fullmatch(r"(.{1,120}):(-?\d{1,7}(?:\.\d{1,6})?)", text)
@@ -197,7 +205,8 @@ def _read_days(texts: Iterable[str]) -> dict[str, float]:
     return days
 
 
-def _read_change(query: FollowupQuery) -> MinimalChange | None:
+def read_change(query: FollowupQuery) -> MinimalChange | None:
+    """Return the minimal change that was stated, if any."""
     if query.minimal_change_ml is None and query.minimal_change_percent is None:
         return None
     return MinimalChange(query.minimal_change_ml, query.minimal_change_percent)
