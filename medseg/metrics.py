@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelight.medseg.distances import measure_surfaces
 from voxelight.medseg.reliability import Reliability, measure_reliability
-from voxelight.medseg.surface import measure_surfaces
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
 

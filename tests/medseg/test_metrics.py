@@ -6,8 +6,8 @@ import torch
 from monai.metrics import SurfaceDiceMetric
 from scipy import ndimage
 
+from voxelight.medseg.distances import measure_surfaces
 from voxelight.medseg.metrics import score_case, score_label
-from voxelight.medseg.surface import measure_surfaces
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap
 
