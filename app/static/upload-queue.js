@@ -3,6 +3,7 @@
 
 const ENDPOINT = "/api/v1/uploads";
 const AT_ONCE = 3;
+const CHECKED_AT_ONCE = 12; // a server that falls behind is not flooded
 const PIECE_BYTES = 32 * 2 ** 20; // a proxy takes no endless body, and a broken line costs no more than this
 const SMALL_BYTES = 2 ** 20;
 const ALONE = [".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".zip"];
@@ -147,6 +148,7 @@ class Item {
       this.set("whole");
     } else {
       this.set("checking");
+      this.queue.next(); // the next one comes while this one is checked
       await this.follow();
     }
     this.queue.next();
@@ -255,7 +257,8 @@ class Queue {
   }
 
   next() {
-    let room = AT_ONCE - this.items.filter((item) => item.state === "sending").length;
+    const count = (state) => this.items.filter((item) => item.state === state).length;
+    let room = Math.min(AT_ONCE - count("sending"), CHECKED_AT_ONCE - count("checking"));
     for (const item of this.items) {
       if (room <= 0) break;
       if (item.state === "ready") {

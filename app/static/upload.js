@@ -49,7 +49,7 @@ async function take(files) {
   const left = files.length - kept.length;
   if (!kept.length) say(files.length ? "Only hidden files and leftovers of other programs: nothing to send." : "An empty folder: nothing to send.");
   if (!kept.length) return;
-  chosen = kept;
+  chosen = kept.sort((one, other) => one.path.localeCompare(other.path, "en", { numeric: true }));
   const place = findPlace();
   if (!place) {
     say(`${kept.length === 1 ? "1 file waits" : `${kept.length} files wait`}: correct what is marked red to go on.`);
@@ -78,6 +78,7 @@ function say(text) {
 
 async function preview(place) {
   at("pattern-problem").textContent = "";
+  const asked = chosen;
   let assigned;
   try {
     assigned = await vx.call("/uploads/assign", {
@@ -97,6 +98,7 @@ async function preview(place) {
     say(`${chosen.length === 1 ? "1 file waits" : `${chosen.length} files wait`}: correct the pattern to go on.`);
     return;
   }
+  if (asked !== chosen) return; // sent, discarded or chosen anew meanwhile
   chosen.forEach((each, number) => { each.row = assigned.rows[number]; });
   const left = assigned.rows.length - assigned.assigned;
   at("preview-summary").textContent = `${assigned.assigned} of ${assigned.rows.length} files, ${assigned.subjects} subjects`

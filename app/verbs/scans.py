@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voxelight.storage.formats.nifti_forms import Form
 
 L = TypeVar("L", Subject, ImagingSession)
+_TRIES = 4  # subject, session, key of the blob: each may be brought by another scan at the same moment
 
 
 class Scans:
@@ -246,16 +247,28 @@ class Scans:
         if source and source.sha256 != ref.sha256:
             facts["source_sha256"] = source.sha256
         request = request.model_copy(update={"name": accepted.name})
+        answer = self._write_down(request, accepted, facts, (ref, small))
+        embed_scan(self._stores, answer.id)
+        return answer
+
+    def _write_down(
+        self,
+        request: ScanRequest,
+        accepted: "Accepted",
+        facts: dict[str, Any],
+        stored: tuple[BlobRef, BlobRef | None],
+        tries: int = _TRIES,
+    ) -> ScanAnswer:
+        """Name the content by a row; once more where another scan brought the same new subject or session meanwhile."""
         try:
             with self._stores.sessions.begin() as session:
-                scan = self._write(session, request, accepted, facts, (ref, small))
-                answer = answer_scan(scan)
+                return answer_scan(self._write(session, request, accepted, facts, stored))
         except IntegrityError:
             with self._stores.sessions() as session:
                 self._refuse_second(session, find_dataset(session, request.dataset), request, request.name)
-            raise
-        embed_scan(self._stores, answer.id)
-        return answer
+            if tries <= 1:
+                raise
+        return self._write_down(request, accepted, facts, stored, tries - 1)
 
     def _write(
         self,

@@ -1,9 +1,11 @@
 """What is dropped together, and where names say that it belongs."""
 
 import io
+import threading
 import time
 import uuid
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import nibabel as nib
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from voxelight.app.schemas import DatasetRequest
+from voxelight.app.schemas import DatasetRequest, ScanRequest
 from voxelight.app.schemas_uploads import Place, UploadRequest
 from voxelight.app.verbs.drops import Dropped, refuse_name
 from voxelight.app.verbs.naming import assign_names
@@ -288,3 +290,18 @@ def test_what_is_over_goes_without_being_asked_to(services):
     with services.stores.sessions() as session:
         assert session.get(Upload, old) is None
     assert not services.uploads._files.path(old).exists()
+
+
+def test_many_files_of_one_new_subject_come_at_once_and_none_is_lost(services):
+    services.datasets.create(DatasetRequest(name="mixed"))
+    start = threading.Barrier(8)
+
+    def take(number):
+        start.wait()
+        request = ScanRequest(name=f"{number}.tsv", dataset="mixed", subject="new", session=f"{number % 2}")
+        return services.scans.ingest(io.BytesIO(b"stim_file\na.png\n"), request)
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(8)))
+    assert len({scan.id for scan in taken}) == 8
+    assert services.datasets.show("mixed").subjects == 1

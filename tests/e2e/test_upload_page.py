@@ -257,6 +257,7 @@ def test_many_files_go_where_their_names_say(open_page, served, dataset, tmp_pat
     expect(page.locator("#preview-summary")).to_have_text("4 of 5 files, 4 subjects; 1 do not fit and stay here")
     expect(page.locator("#preview-rows tr").filter(has_text="readme")).to_contain_text("does not fit the pattern")
     page.get_by_role("button", name="Send 4 files").click()
+    expect(page.locator("#preview")).to_be_hidden()
     expect(page.locator("#summary")).to_contain_text("4 of 4 stored")
     scans = served.get("scans", dataset=dataset)["items"]
     assert {(scan["subject"], scan["session"], scan["name"]) for scan in scans} == {
