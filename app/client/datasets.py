@@ -89,7 +89,7 @@ class Scans:
         """
         name = name or (content.name if isinstance(content, Path) else "")
         path = path_of("datasets", place.dataset, "scans", name)
-        params = {"subject": place.subject, "session": place.session}
+        params = {key: value for key, value in place if key != "dataset" and value is not None}
         body = _read(content) if isinstance(content, Path) else content
         return self._connection.ask(ScanAnswer, "PUT", path, params=params, content=body)
 

@@ -139,7 +139,8 @@ class Uploads:
 
     def _begin(self, file: Path, place: Place, name: str, batch: uuid.UUID | None) -> UploadAnswer:
         size = file.stat().st_size
-        facts = {"filename": name, **place.model_dump(), **({"batch": str(batch)} if batch else {})}
+        told = [("filename", name), *place, ("batch", batch)]
+        facts = {key: str(value) for key, value in told if value is not None}
         headers = _TUS | {
             "Upload-Length": str(size),
             "Upload-Metadata": ",".join(f"{key} {_encode(value)}" for key, value in facts.items()),
