@@ -21,6 +21,7 @@ from voxelight.app.verbs.reviews import Reviews
 from voxelight.app.verbs.scans import Scans
 from voxelight.app.verbs.searches import Searches
 from voxelight.app.verbs.sheets import Sheets
+from voxelight.app.verbs.trainings import Trainings
 from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.vectors import Vectors
 from voxelight.app.verbs.viewer import Viewer
@@ -75,5 +76,6 @@ def open_services(settings: Settings) -> Services:
         sheets=Sheets(stores),
         followup=FollowUp(stores),
         vectors=vectors,
+        trainings=Trainings(stores),
         deletion=Deletion(stores, vectors, files),
     )

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from voxelight.app.pipelines.outputs import file_stem
+from voxelight.app.schemas import DECODING
 from voxelight.medseg.embed import CASE_DIM, describe_case
 from voxelight.neuro.embed import PICTURE_DIM, TEXT_DIM, describe_picture, describe_text, pool_tokens
 from voxelight.storage.formats.images import decode_png
@@ -91,6 +92,8 @@ def embed_run(stores: Stores, run_id: uuid.UUID, network: bool) -> int:
         run = session.get_one(Run, run_id, options=[joinedload(Run.job).joinedload(Job.dataset), joinedload(Run.scan)])
         if run.job.kind == "segment":
             found = _embed_segmentation(session, stores, run)
+        elif run.job.kind not in DECODING:
+            found = []  # weights are like nothing
         else:
             # Figures of a few pixels are no photographs, which the network knows.
             found = [*_embed_decoded(session, stores, run, network and run.job.kind == "decode")]

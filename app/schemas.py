@@ -11,7 +11,8 @@ DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical
 RANDOM_NOTICE = f"RANDOM WEIGHTS: these pictures mean nothing. {DECODING_NOTICE}"
 
 Consent = Literal["none", "given", "public", "simulated"]
-JobKind = Literal["segment", "reconstruct", "decode"]
+JobKind = Literal["segment", "reconstruct", "decode", "train-segmenter"]
+DECODING = ("reconstruct", "decode")
 QueueName = Literal["cpu", "gpu"]
 Priority = Annotated[int, Field(ge=-2, le=2)]
 PRIORITIES = {-2: "lowest", -1: "low", 0: "normal", 1: "high", 2: "highest"}

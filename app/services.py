@@ -24,6 +24,7 @@ from voxelight.app.verbs.reviews import Reviews
 from voxelight.app.verbs.scans import Scans
 from voxelight.app.verbs.searches import Searches
 from voxelight.app.verbs.sheets import Sheets
+from voxelight.app.verbs.trainings import Trainings
 from voxelight.app.verbs.uploads import Uploads
 from voxelight.app.verbs.vectors import Vectors
 from voxelight.app.verbs.viewer import Viewer
@@ -59,6 +60,7 @@ class Services:
     sheets: Sheets
     followup: FollowUp
     vectors: Vectors
+    trainings: Trainings
     deletion: Deletion
 
     def check_health(self) -> HealthAnswer:

@@ -350,6 +350,16 @@ class JobEvent(_Row, Base):
     message: Mapped[str] = mapped_column(Text)
 
 
+class CurvePoint(Base):
+    """What a training showed over a stretch of its steps, the last of which is `step`."""
+
+    __tablename__ = "curve_point"
+
+    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
 class Review(_Row, Base):
     """What a reader thinks of a result; another reader's view stands beside it."""
 

@@ -100,6 +100,18 @@ def submit(
     _answer_submitted(shell, shell.services.jobs.submit(request, key))
 
 
+@jobs.command("curve")
+@click.argument("job", type=click.UUID)
+@click.option("--since", default=0, show_default=True, type=click.IntRange(min=0), help="First step to show.")
+@click.pass_obj
+def curve(shell: Shell, job: uuid.UUID, since: int) -> None:
+    """Show the curve of a training, as far as it is."""
+    from voxelight.app.cli.tables import show_curves
+
+    found = shell.services.trainings.read_curves(job, since)
+    shell.answer(found, *show_curves(found))
+
+
 @jobs.command("clone")
 @click.argument("job", type=click.UUID)
 @click.option("--recipe", help="Another recipe.")

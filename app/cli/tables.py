@@ -21,6 +21,7 @@ from voxelight.app.schemas import (
     ScanAnswer,
 )
 from voxelight.app.schemas_jobs import CostAnswer
+from voxelight.app.schemas_training import CurveAnswer
 
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -262,3 +263,16 @@ def _cell(value: object) -> Text:
     if isinstance(value, datetime):
         return Text(f"{value.astimezone():%Y-%m-%d %H:%M:%S}")
     return Text("" if value is None else str(value))
+
+
+def show_curves(answers: Sequence[CurveAnswer]) -> list[Table | Text]:
+    """List the points of each item of a training: its losses and scores."""
+    tables = []
+    for answer in answers:
+        names = list(dict.fromkeys(name for point in answer.points for name in point.values))
+        rows = (
+            (point.step, *(f"{point.values[name]:.4g}" if name in point.values else "" for name in names))
+            for point in answer.points
+        )
+        tables.append(make_table((f"{answer.item}: step", *names), rows))
+    return tables

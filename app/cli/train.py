@@ -96,7 +96,7 @@ def _change(recipe: "SegmentationRecipe", wishes: Mapping[str, Any]) -> "Segment
     from voxelight.app.pipelines.trained import Changes, change_recipe
 
     config, training = (dict(map(_parse, wishes[name])) for name in ("config", "training"))
-    return change_recipe(recipe, Changes(None, wishes["network"], config, wishes["steps"], wishes["seed"], training))
+    return change_recipe(recipe, Changes(wishes["network"], config, wishes["steps"], wishes["seed"], training))
 
 
 def _parse(text: str) -> tuple[str, Any]:

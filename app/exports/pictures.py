@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from voxelight.app.exports.entries import Contents, Entry, Member, folder_of, path_part, short
-from voxelight.app.schemas import JobAnswer, ResultAnswer
+from voxelight.app.schemas import DECODING, JobAnswer, ResultAnswer
 
 _ROOT = "pictures"
 _A_GRID = 12
@@ -25,6 +25,8 @@ class PicturesFormat:
             for file in entry.find("overlay"):
                 path = f"{_ROOT}/{folder_of(entry.result)}/{path_part(file.name)}"
                 yield Member(path, self._contents.stream(file))
+            return
+        if entry.result.kind not in DECODING:
             return
         if self._waiting and self._waiting[0].result.job != entry.result.job:
             yield from self._draw()

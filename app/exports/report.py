@@ -9,7 +9,7 @@ from typing import Any
 
 from voxelight.app.exports.citations import describe_licence, list_citations
 from voxelight.app.exports.entries import Contents, Entry, Member, path_part, short
-from voxelight.app.schemas import DECODING_NOTICE, NOTICE, ArtifactAnswer, JobAnswer, MetricAnswer
+from voxelight.app.schemas import DECODING, DECODING_NOTICE, NOTICE, ArtifactAnswer, JobAnswer, MetricAnswer
 from voxelight.app.version import find_version
 
 MOST_ITEMS = 60  # with pictures; the tables of an export hold the others
@@ -111,7 +111,7 @@ class ReportBuilder:
         )
         self._parts[str(job.id)] = part
         self.report.jobs.append(part)
-        if job.kind != "segment":
+        if job.kind in DECODING:
             self.report.notices = (DECODING_NOTICE,)
 
     def add(self, entry: Entry) -> None:

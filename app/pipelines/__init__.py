@@ -114,6 +114,7 @@ PIPELINES = {
     "segment": "voxelight.app.pipelines.segment:PIPELINE",
     "reconstruct": "voxelight.app.pipelines.reconstruct:PIPELINE",
     "decode": "voxelight.app.pipelines.decode:PIPELINE",
+    "train-segmenter": "voxelight.app.pipelines.train_segmenter:PIPELINE",
 }
 
 

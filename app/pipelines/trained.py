@@ -26,13 +26,11 @@ class Changes:
 
     Parameters
     ----------
-    name : of the model that comes out
     network, config : another network; of its options, those that are named, with channels and classes as they were
     steps, seed : None: the recipe's
     training : further options of `medseg.recipes.training.Training`
     """
 
-    name: str | None = None
     network: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None

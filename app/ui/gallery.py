@@ -17,7 +17,7 @@ from voxelight.app.ui.marks import mark_random, mark_simulated, note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.wording import DECODING, KINDS, plain, say_hash, say_time
 
-_COLUMNS = {"segment": 2, "reconstruct": 2, "decode": 1}
+_COLUMNS = {"segment": 2, "reconstruct": 2, "decode": 1, "train-segmenter": 2}
 _DOWNLOADS = ("label_map", "correction", "sidecar", "prediction", "tokens")
 
 
@@ -38,6 +38,8 @@ def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
                 with column, st.container(border=True, key=f"result-{result.id}"):
                     if result.kind == "segment":
                         _show_label_map(services, result)
+                    elif result.kind not in DECODING:
+                        link_page("training", "See its curve", "monitoring", job=str(result.job))
                     elif result.kind == "reconstruct":
                         show_reconstructed(services, result, controls[result.id])
                     else:

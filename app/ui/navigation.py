@@ -22,6 +22,7 @@ class Screen:
 SCREENS = (
     Screen("upload", "Upload", "upload_file", "uploads"),
     Screen("jobs", "Jobs", "play_circle", "page", "jobs"),
+    Screen("training", "Training", "model_training", "training"),
     Screen("results", "Results", "imagesmode", "page", "results"),
     Screen("compare", "Compare", "compare_arrows", "page", "compare"),
     Screen("viewer", "Viewer", "view_in_ar", "viewer"),

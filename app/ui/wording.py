@@ -32,6 +32,7 @@ KINDS = {
     "segment": "Segmentation",
     "reconstruct": "Reconstruction",
     "decode": "Decoding",
+    "train-segmenter": "Training of a segmentation",
 }
 DECODING = ("reconstruct", "decode")
 STOPS = {
@@ -41,10 +42,11 @@ STOPS = {
     "refined": "Caption and refined picture",
 }
 PRESETS = {"published": "As published", "fast": "Fast"}
-KIND_COLOURS: dict[str, Literal["blue", "violet", "green"]] = {
+KIND_COLOURS: dict[str, Literal["blue", "violet", "green", "orange"]] = {
     "segment": "blue",
     "reconstruct": "violet",
     "decode": "green",
+    "train-segmenter": "orange",
 }
 CONSENTS = {
     "none": "None: not to be decoded",

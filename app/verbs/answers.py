@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import (
+    DECODING,
     DECODING_NOTICE,
     NOTICE,
     RANDOM_NOTICE,
@@ -75,6 +76,6 @@ def is_random(model: Model) -> bool:
 
 def find_notice(job: Job) -> str:
     """Return what must stand beside every result of this job."""
-    if job.kind == "segment":
+    if job.kind not in DECODING:
         return NOTICE
     return RANDOM_NOTICE if is_random(job.model) else DECODING_NOTICE

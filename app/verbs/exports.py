@@ -12,7 +12,7 @@ from voxelight.app.exports.dicom import SUFFIX
 from voxelight.app.exports.entries import Contents, Entry, gather
 from voxelight.app.exports.tables import rows_of_job, rows_of_result, write_csv, write_parquet
 from voxelight.app.exports.zipping import stream_zip
-from voxelight.app.schemas import DECODING_NOTICE, NOTICE, JobAnswer, ResultAnswer, ResultQuery
+from voxelight.app.schemas import DECODING, DECODING_NOTICE, NOTICE, JobAnswer, ResultAnswer, ResultQuery
 from voxelight.app.schemas_exports import ExportAnswer, ExportFormat, FormatAnswer
 from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.privacy import refuse_export
@@ -64,7 +64,7 @@ class Exports:
         warnings += [f"{simulated} results are of simulated data: nobody was scanned."] if simulated else []
         warnings += [f"{random} results come from random weights: they mean nothing."] if random else []
         licences = [line.rpartition(": ") for entry in entries for line in describe_licence(entry)]
-        decoded = any(entry.result.kind != "segment" for entry in entries)
+        decoded = any(entry.result.kind in DECODING for entry in entries)
         return ExportAnswer(
             results=len(entries),
             jobs=len({entry.result.job for entry in entries}),

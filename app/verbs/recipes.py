@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from voxelight.app.costs import find_cost
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.pipelines.choice import find_conditions
-from voxelight.app.schemas import NOTICE, QueueName, RecipeAnswer, ScanQuery
+from voxelight.app.schemas import DECODING, NOTICE, QueueName, RecipeAnswer, ScanQuery
 from voxelight.app.schemas_jobs import CostAnswer, RecipeCardAnswer, ScanChoice
 from voxelight.app.verbs.progress import find_pace
 from voxelight.models.errors import NotFound, Unavailable
@@ -80,7 +80,7 @@ class Recipes:
 
     def _find_warnings(self, recipe: RecipeAnswer) -> Sequence[str]:
         warnings = [NOTICE]
-        if recipe.kind != "segment":
+        if recipe.kind in DECODING:
             warnings.append(_DECODED)
         if recipe.random_weights:
             warnings.append("Random weights: nothing was learnt, so what comes out means nothing.")

@@ -8,6 +8,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import (
+    DECODING,
     DECODING_NOTICE,
     NOTICE,
     RANDOM_NOTICE,
@@ -159,7 +160,7 @@ def _list_stimuli(row: Any, parts: dict[str, Grouped]) -> list[str]:
 
 
 def _find_notice(row: Any, _: dict[str, Grouped]) -> str:
-    if row.kind == "segment":
+    if row.kind not in DECODING:
         return NOTICE
     return RANDOM_NOTICE if row.config.get("random_weights") else DECODING_NOTICE
 

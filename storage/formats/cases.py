@@ -67,7 +67,27 @@ def walk_cases(
         "Add or remove what is alone.",
     )
     for number, stem in enumerate(sorted(images), start=1):
-        yield number, len(images), Case(stem, read_case_image(images[stem]), _read_labels(labels[stem], names, values))
+        yield number, len(images), read_case(stem, (images[stem], labels[stem]), names, values)
+
+
+def read_case(
+    name: str, paths: tuple[Path, Path], names: dict[int, str] | None, values: Mapping[int, int] | None = None
+) -> Case:
+    """Read an image and the labels drawn on it.
+
+    Parameters
+    ----------
+    name : of the case
+    paths : of the image and of its labels
+    names, values : as of `walk_cases`
+
+    Raises
+    ------
+    BadInput
+        A file can't be read, or labels lie on another grid.
+    """
+    image, labels = paths
+    return Case(name, read_case_image(image), _read_labels(labels, names, values))
 
 
 def read_case_image(path: Path) -> Volume:

@@ -172,7 +172,7 @@ def test_a_series_where_a_volume_is_due_leaves_nothing(client, upload, state, ma
 
 def test_recipes_are_listed_for_every_kind(client):
     recipes = client.get("recipes").json()["items"]
-    assert {recipe["kind"] for recipe in recipes} == {"segment", "reconstruct", "decode"}
+    assert {recipe["kind"] for recipe in recipes} == {"segment", "reconstruct", "decode", "train-segmenter"}
     assert len({recipe["name"] for recipe in recipes}) == len(recipes)
     assert [recipe["name"] for recipe in recipes if recipe["random_weights"]] == ["random-small"]
     assert "miyawaki-ridge" in {recipe["name"] for recipe in recipes}

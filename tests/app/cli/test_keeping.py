@@ -83,7 +83,7 @@ def test_data_sets_are_made_listed_and_changed(ask):
 
 def test_recipes_are_listed_by_kind_and_shown(ask, shell):
     kinds = {row["name"]: row["kind"] for row in ask("recipes", "list")}
-    assert set(kinds.values()) == {"segment", "reconstruct", "decode"}
+    assert set(kinds.values()) == {"segment", "reconstruct", "decode", "train-segmenter"}
     assert {row["name"] for row in ask("recipes", "list", "--kind", "segment")} == {
         name for name, kind in kinds.items() if kind == "segment"
     }
