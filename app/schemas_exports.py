@@ -9,7 +9,7 @@ from pydantic import Field
 from voxelight.app.schemas import ArtifactAnswer, Sent, Wire
 
 ActionKind = Literal["evaluate", "relevance"]
-ExportFormat = Literal["bids", "nifti", "dicom-seg", "pictures", "tables", "report"]
+ExportFormat = Literal["bids", "nifti", "dicom-seg", "rtstruct", "surfaces", "colours", "pictures", "tables", "report"]
 ExportName = Literal["archive.zip", "report.html", "report.pdf", "metrics.csv", "metrics.parquet"]
 Space = Literal["native", "MNI152"]
 

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
@@ -74,4 +74,4 @@ def _begun(content: Iterator[bytes]) -> Iterator[bytes]:
     return chain((next(content, b""),), content)
 
 
-_ALL: tuple[ExportFormat, ...] = ("bids", "nifti", "dicom-seg", "pictures", "tables", "report")
+_ALL: tuple[ExportFormat, ...] = get_args(ExportFormat)

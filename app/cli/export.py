@@ -59,7 +59,8 @@ def export(
     """Take results home as one file, with provenance and citations.
 
     Give ids of runs, or conditions; with neither, everything is written. The suffix of the file says what it becomes:
-    an archive of BIDS derivatives, NIfTI, DICOM-SEG, pictures, tables and report, or a report or a table alone.
+    an archive of BIDS derivatives, NIfTI, DICOM-SEG, RTSTRUCT, surfaces, colour tables, pictures, tables and report, or
+    a report or a table alone.
     """
     from voxelight.storage.formats.streams import replacing
 

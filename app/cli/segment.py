@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -12,6 +12,7 @@ from voxelight.app.cli.intake import VOLUMES, find_files, keep_once, reading_opt
 from voxelight.app.cli.shell import Shell, Verb, ask
 from voxelight.app.errors import find_answer
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanAnswer, ScanRequest
+from voxelight.app.schemas_exports import ExportFormat
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.formats.names import image_stem
 
@@ -45,6 +46,13 @@ def _inference(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Folder for the label maps.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of every random draw.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(get_args(ExportFormat)),
+    help="Write this form too, in a folder of its own below DIR; may be repeated.",
+)
 @_inference
 @reading_options
 @click.pass_obj
@@ -57,6 +65,7 @@ def segment(
     seed: int,
     prefer: Literal["sform", "qform"] | None,
     volume: int | None,
+    formats: tuple[ExportFormat, ...],
     **wishes: Any,
 ) -> None:
     """Segment volumes and write their label maps.
@@ -89,6 +98,8 @@ def segment(
         job = carry_out(shell, job)
     results = list(services.results.walk(ResultQuery(job=job.id)))
     written = [path for result in results for path in services.results.export(result.artifacts, out)]
+    if formats and results:
+        written += _write_formats(shell, ResultQuery(job=job.id), formats, out)
     from voxelight.app.cli.tables import show_volumes
 
     answer = WorkAnswer(job=job, results=results, files=written, refused=refused)
@@ -96,6 +107,19 @@ def segment(
     refuse_unfinished(shell, job)
     if refused:
         raise click.exceptions.Exit(find_answer(_as_error(refused[0]))[1])
+
+
+def _write_formats(shell: Shell, query: ResultQuery, formats: tuple[ExportFormat, ...], out: Path) -> list[Path]:
+    from voxelight.storage.formats.streams import replacing
+
+    written = []
+    for member in shell.services.exports.list_members(query, (), formats):
+        path = out / member.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.writelines(member.content)
+        written.append(path)
+    return written
 
 
 def _refuse_one_stem_twice(files: list[Path]) -> None:

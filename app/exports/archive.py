@@ -7,11 +7,12 @@ from typing import Protocol
 
 from voxelight.app.exports.bids import BidsFormat
 from voxelight.app.exports.citations import describe_licence, list_citations
-from voxelight.app.exports.dicom import DicomSegFormat
+from voxelight.app.exports.dicom import DicomSegFormat, RtStructFormat
 from voxelight.app.exports.entries import Contents, Entry, Member, Problems
 from voxelight.app.exports.folders import NiftiFormat
 from voxelight.app.exports.pictures import PicturesFormat
 from voxelight.app.exports.report import ReportFormat
+from voxelight.app.exports.surfaces import ColoursFormat, SurfacesFormat
 from voxelight.app.exports.tables import TablesFormat, read_back
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, JobAnswer
 from voxelight.app.schemas_exports import ExportFormat
@@ -94,8 +95,11 @@ _README = f"""Results of Voxelight. {NOTICE}
 bids/          a BIDS derivative data set: label maps, and decoded pictures in a folder of their own
 nifti/         label maps, corrections and maps as they are stored, by data set, subject and session
 dicom-seg/     label maps of scans that came as DICOM, on their series
+rtstruct/      contours of the same, for planning systems
+surfaces/      STL a label and one GLB, in RAS mm
+colours/       names and colours of labels for 3D Slicer (.ctbl) and ITK-SNAP
 pictures/      grids and overlays as PNG
-tables/        every score with its interval, as CSV and Parquet
+tables/        every score with its interval, as CSV and Parquet; volumes by label, as CSV
 report/        one HTML page and the same as PDF; evaluations of jobs
 provenance.jsonl  one line a result: recipe, seed, options, hashes of inputs, weights and files
 problems.json  what could not be exported and why, where there was any
@@ -108,6 +112,9 @@ FORMATS: dict[ExportFormat, Callable[[Contents, Problems], Format]] = {
     "bids": lambda contents, _: BidsFormat(contents),
     "nifti": lambda contents, _: NiftiFormat(contents),
     "dicom-seg": DicomSegFormat,
+    "rtstruct": RtStructFormat,
+    "surfaces": SurfacesFormat,
+    "colours": lambda _contents, _problems: ColoursFormat(),
     "pictures": lambda contents, _: PicturesFormat(contents),
     "tables": lambda _contents, _problems: TablesFormat(),
     "report": lambda contents, _: ReportFormat(contents),

@@ -4,12 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from voxelight.app.exports.citations import describe_licence, list_citations
 from voxelight.app.exports.entries import Contents, Corrected, Entry, Member, folder_of, path_part
 from voxelight.app.schemas import DECODING_NOTICE, NOTICE, ArtifactAnswer, JobAnswer
 from voxelight.app.version import find_version
+from voxelight.medseg.recipes import find_recipe
+from voxelight.models.errors import NotFound
 from voxelight.storage.formats.names import image_stem
 
 BIDS_VERSION = "1.10.0"
@@ -74,7 +77,7 @@ class BidsFormat:
         self, entry: Entry, file: ArtifactAnswer, corrected: Corrected | None, mark: str = ""
     ) -> Iterator[Member]:
         result = entry.result
-        path = self._name(entry, _alnum(result.recipe) + mark)
+        path = self._name(entry, find_bids_label(result.recipe) + mark)
         yield Member(f"{_ROOT}/{path}_dseg.nii.gz", self._contents.stream(file))
         labels = sorted((int(number), name) for number, name in result.labels.items())
         rows = "".join(f"{number}\t{name}\n" for number, name in [(0, "background"), *labels])
@@ -134,6 +137,13 @@ def find_entities(name: str) -> dict[str, str]:
     if suffix not in ("T1w", "dseg"):  # contrasts of one session would else share a name
         kept = {"acq": found.get("acq", "") + suffix} | {key: value for key, value in kept.items() if key != "acq"}
     return kept
+
+
+def find_bids_label(recipe: str) -> str:
+    """Return what BIDS calls the label maps of a recipe: its own word, else the letters and digits of its name."""
+    with suppress(NotFound):
+        return find_recipe(recipe).bids_label or _alnum(recipe)
+    return _alnum(recipe)
 
 
 def _describe(entry: Entry, file: ArtifactAnswer, corrected: Corrected | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
@@ -15,6 +16,9 @@ from voxelight.app.schemas import ArtifactAnswer, ResultAnswer
 from voxelight.app.verbs.answers import answer_artifact
 from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.schema import Correction, Dataset, Job, Model, Run, Scan
+
+if TYPE_CHECKING:
+    from voxelight.models.values import LabelMap
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -129,6 +133,28 @@ def gather(session: Session, results: Sequence[ResultAnswer]) -> list[Entry]:
         for result in results
         if result.id in scans  # what was deleted meanwhile is left out
     ]
+
+
+def list_maps(entry: Entry) -> list[tuple[ArtifactAnswer, str, str]]:
+    """Return the label maps of a result, each with a name for its file and, of a correction, with its author."""
+    drawn = [(file, "segmentation", "") for file in entry.find("label_map")]
+    corrected = enumerate(entry.corrections, 1)
+    return drawn + [(each.artifact, f"correction-{number:02d}", each.author) for number, each in corrected]
+
+
+def read_map(contents: Contents, entry: Entry, file: ArtifactAnswer) -> "LabelMap":
+    """Read a stored label map with the names that its result gives the numbers.
+
+    Raises
+    ------
+    BadInput
+        It holds a number without a name.
+    """
+    from voxelight.storage.formats.nifti import read_label_map
+
+    names = {int(number): name for number, name in entry.result.labels.items()}
+    with contents.open_file(file.sha256, file.name) as labels:
+        return read_label_map(labels, names)
 
 
 def path_part(name: str) -> str:

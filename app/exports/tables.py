@@ -151,10 +151,14 @@ class TablesFormat:
         self._packed = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
         self._table = ParquetTable(self._packed)
         self._begun = False
+        self._volumes = [_line(["dataset", "subject", "session", "scan", "recipe", "label", "volume_ml"])]
 
     def add(self, entry: Entry) -> Iterator[Member]:
-        """Note the scores of a result."""
+        """Note the scores of a result, and the volumes of its labels by themselves."""
         self._note(rows_of_result(entry))
+        result = entry.result
+        about = (result.dataset, result.subject, result.session, result.scan, result.recipe)
+        self._volumes += [_line((*about, label, f"{ml:.6g}")) for label, ml in (result.volumes_ml or {}).items()]
         yield from ()
 
     def add_job(self, job: JobAnswer) -> Iterator[Member]:
@@ -163,16 +167,24 @@ class TablesFormat:
         yield from ()
 
     def finish(self) -> Iterator[Member]:
-        """Give both tables."""
+        """Give the tables."""
         self._table.close()
         with self._csv, self._packed:
             yield Member("tables/metrics.csv", read_back(self._csv))
             yield Member("tables/metrics.parquet", read_back(self._packed))
+        if len(self._volumes) > 1:
+            yield Member("tables/volumes.csv", ["".join(self._volumes).encode()])
 
     def _note(self, rows: list[Row]) -> None:
         self._csv.writelines(write_csv(rows, head=not self._begun))
         self._begun = True
         self._table.add(rows)
+
+
+def _line(values: Iterable[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([_tame(value) for value in values])
+    return text.getvalue()
 
 
 def _tame(value: Any) -> Any:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from voxelight.app.exports.archive import list_members
 from voxelight.app.exports.citations import describe_licence
 from voxelight.app.exports.dicom import SUFFIX
-from voxelight.app.exports.entries import Contents, Entry, gather
+from voxelight.app.exports.entries import Contents, Entry, Member, gather
 from voxelight.app.exports.tables import rows_of_job, rows_of_result, write_csv, write_parquet
 from voxelight.app.exports.zipping import stream_zip
 from voxelight.app.schemas import DECODING, DECODING_NOTICE, NOTICE, JobAnswer, ResultAnswer, ResultQuery
@@ -28,6 +28,9 @@ _TITLES: dict[ExportFormat, str] = {
     "bids": "BIDS derivatives",
     "nifti": "NIfTI",
     "dicom-seg": "DICOM-SEG",
+    "rtstruct": "RTSTRUCT",
+    "surfaces": "Surfaces (STL and GLB)",
+    "colours": "Colour tables (3D Slicer and ITK-SNAP)",
     "pictures": "Pictures (PNG)",
     "tables": "Scores (CSV and Parquet)",
     "report": "Report (HTML and PDF)",
@@ -84,8 +87,19 @@ class Exports:
         NotFound, Refused
             As `plan`.
         """
-        entries = self._open(query, runs)
-        return stream_zip(list_members(entries, formats, self._contents, self._show_job))
+        return stream_zip(self.list_members(query, runs, formats))
+
+    def list_members(
+        self, query: ResultQuery, runs: Sequence[uuid.UUID], formats: Sequence[ExportFormat]
+    ) -> Iterator[Member]:
+        """Return what an archive would hold, file by file.
+
+        Raises
+        ------
+        NotFound, Refused
+            As `plan`.
+        """
+        return list_members(self._open(query, runs), formats, self._contents, self._show_job)
 
     def report(self, query: ResultQuery, runs: Sequence[uuid.UUID] = (), pdf: bool = False) -> bytes:
         """Return a report as HTML or as PDF.
@@ -189,6 +203,12 @@ def _count(entries: Sequence[Entry], of_jobs: dict[str, int]) -> list[FormatAnsw
         "bids": (maps + pictures, "Nothing was segmented or decoded to pictures."),
         "nifti": (maps + of_jobs.get("relevance_map", 0), "Nothing was segmented, and no decoder was mapped."),
         "dicom-seg": (series, "No scan that was segmented came as a DICOM series."),
+        "rtstruct": (series, "No scan that was segmented came as a DICOM series."),
+        "surfaces": (maps, "Nothing was segmented."),
+        "colours": (
+            len({entry.result.recipe for entry in entries if entry.result.kind == "segment"}) * 2,
+            "Nothing was segmented.",
+        ),
         "pictures": (
             pictures + sum(of_jobs.get(role, 0) for role in ("contact_sheet", "relevance")),
             "Nothing was drawn or decoded to pictures.",

@@ -26,7 +26,7 @@ from voxelight.storage.formats.dicom.volume import open_stack
 from voxelight.storage.formats.nifti import RAS
 from voxelight.storage.formats.nifti_header import place_grid
 
-_NOTICE = "Not for clinical use"
+NOTICE = "Not for clinical use"
 _SERIES_NUMBER = 900
 # Words in a label's name -> keyword of SNOMED CT, the first that fits.
 _CODES = {
@@ -102,12 +102,18 @@ def write_dicom_seg(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) ->
         raise BadInput("a label map without a name of a label", "at least one label", "Name what the numbers mean.")
     back = nib.orientations.ornt_transform(RAS, grid.axes)
     planes = nib.apply_orientation(label_map.array, back).transpose(2, 1, 0)  # (slice, row, column)
-    sources, order = _read_sources(stack)
+    sources, order = read_sources(stack)
     return _encode(label_map, np.ascontiguousarray(planes[order]), sources, drawn_by)
 
 
-def _read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
-    """Return the headers of a series as highdicom takes them, and which slice of the stack each frame is."""
+def read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
+    """Return the headers of a series as highdicom takes them, and which slice of the stack each frame is.
+
+    Raises
+    ------
+    BadInput
+        The series is one of several multi-frame files, or of one that holds more than the volume.
+    """
     numbers = [frame.file for frame in stack.frames]
     multi = len(set(numbers)) == 1 and len(numbers) > 1
     frames = int(as_number(stack.series.headers[numbers[0]].get("NumberOfFrames"), 1))
@@ -138,7 +144,7 @@ def _complete(header: Dataset) -> None:
         if keyword not in header:
             setattr(header, keyword, "")
     if not header.get("FrameOfReferenceUID"):
-        header.FrameOfReferenceUID = _uid("frame of reference", str(header.SeriesInstanceUID))
+        header.FrameOfReferenceUID = derive_uid("frame of reference", str(header.SeriesInstanceUID))
 
 
 def _encode(
@@ -172,17 +178,17 @@ def _encode(
             pixel_array=consecutive[planes].astype(np.uint8 if len(numbers) < 2**8 else np.uint16),
             segmentation_type="BINARY",
             segment_descriptions=descriptions,
-            series_instance_uid=_uid("series", series, content),
+            series_instance_uid=derive_uid("series", series, content),
             series_number=_SERIES_NUMBER,
-            sop_instance_uid=_uid("instance", series, content),
+            sop_instance_uid=derive_uid("instance", series, content),
             instance_number=1,
             manufacturer="Voxelight",
             manufacturer_model_name=drawn_by.name[:64],
             software_versions=drawn_by.version[:64] or "1",
             device_serial_number="0",
-            content_description=_NOTICE,
+            content_description=NOTICE,
             content_label="SEGMENTATION",
-            series_description=f"{drawn_by.name[:40]}. {_NOTICE}",
+            series_description=f"{drawn_by.name[:40]}. {NOTICE}",
             omit_empty_frames=bool(planes.any()),
         )
         file = io.BytesIO()
@@ -204,7 +210,7 @@ def _find_category(label: str, drawn_by: SegmentedBy) -> Any:
     return codes.SCT.Tissue if code == codes.SCT.Tissue else codes.SCT.AnatomicalStructure
 
 
-def _uid(*parts: str) -> str:
+def derive_uid(*parts: str) -> str:
     """Derive a UID from what it names (PS3.5, B.2)."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()[:16]
     return f"2.25.{int.from_bytes(digest, 'big')}"

@@ -1,5 +1,6 @@
 """One archive of results: what is in it, that it is valid BIDS, and that it says what it could not hold."""
 
+import csv
 import io
 import json
 import subprocess
@@ -19,7 +20,7 @@ from voxelight.app.exports.zipping import stream_zip
 from voxelight.app.schemas import DatasetRequest, ResultQuery, ScanRequest
 from voxelight.models.errors import NotFound, Refused
 
-ALL = ("bids", "nifti", "dicom-seg", "pictures", "tables", "report")
+ALL = ("bids", "nifti", "dicom-seg", "rtstruct", "surfaces", "colours", "pictures", "tables", "report")
 
 
 def export(services, folder, *formats, **query):
@@ -88,7 +89,7 @@ def test_everything_at_once_with_provenance_and_what_could_not_be_made(services,
     assert {one["recipe"] for one in told} == {"hippocampus-agunet", "miyawaki-ridge"}
     assert all(one["files"] for one in told)
     problems = json.loads((tmp_path / "problems.json").read_text())
-    assert len(problems) == segmented.done
+    assert len(problems) == 2 * segmented.done
     assert "DICOM" in problems[0]["reason"]
     assert "Miyawaki" in (tmp_path / "CITATIONS.txt").read_text()
     assert "CC-BY-SA-4.0" in (tmp_path / "LICENCES.txt").read_text()
@@ -129,6 +130,22 @@ def test_a_label_map_of_a_series_becomes_a_dicom_seg_that_refers_to_it(services,
         )  # millimetres, DICOM's axes turned to those of NIfTI: left is left
     plan = {one.name: one.files for one in services.exports.plan(ResultQuery(job=from_dicom.id)).formats}
     assert plan["dicom-seg"] == 1
+
+
+def test_label_maps_go_out_as_surfaces_contours_colours_and_volumes(services, from_dicom, tmp_path):
+    names = export(services, tmp_path, "rtstruct", "surfaces", "colours", "tables", job=from_dicom.id)
+    assert "problems.json" not in names
+    [structures] = [name for name in names if name.startswith("rtstruct/")]
+    assert [item.ROIName for item in pydicom.dcmread(tmp_path / structures).StructureSetROISequence] == [
+        "anterior",
+        "posterior",
+    ]
+    assert sorted(Path(name).suffix for name in names if name.startswith("surfaces/")) == [".glb", ".stl", ".stl"]
+    assert "1 anterior 255 176 0 255" in (tmp_path / "colours/hippocampus-agunet.ctbl").read_text()
+    assert '"posterior"' in (tmp_path / "colours/hippocampus-agunet_itk-snap.txt").read_text()
+    [result] = services.results.query(ResultQuery(job=from_dicom.id)).items
+    rows = list(csv.DictReader((tmp_path / "tables/volumes.csv").open()))
+    assert {row["label"]: float(row["volume_ml"]) for row in rows} == pytest.approx(result.volumes_ml, rel=1e-5)
 
 
 def test_clinical_data_stay_where_they_are(services, crops, tmp_path, segment):
