@@ -10,6 +10,7 @@ from voxelight.app.client.tagged import Tagged
 from voxelight.app.schemas import JobAnswer, JobRequest, Priority, RecipeAnswer, RunAnswer, ScanQuery
 from voxelight.app.schemas_exports import ActionAnswer, EvaluationRequest, RelevanceRequest
 from voxelight.app.schemas_jobs import JobChange, JobClone, LogAnswer, RecipeCardAnswer, RetryRequest, ScanChoice
+from voxelight.app.schemas_training import CurveAnswer
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -132,6 +133,10 @@ class Jobs:
         for event in follow_events(self._connection, path_of("jobs", job_id, "log", "events"), after):
             if event.data:
                 yield LogAnswer.model_validate_json(event.data)
+
+    def read_curve(self, job_id: uuid.UUID, since: int = 0) -> Iterator[CurveAnswer]:
+        """Go through the curves of a job that trains, item by item, from a step on."""
+        return iter(self._connection.ask_page(CurveAnswer, path_of("jobs", job_id, "curve"), {"since": since}).items)
 
     def evaluate(self, job_id: uuid.UUID, request: EvaluationRequest | None = None) -> ActionAnswer:
         """Have a job that decoded evaluated; asked twice, it is done once."""

@@ -135,6 +135,8 @@ def work(client, carry_out):
     assert list(client.jobs.follow_log(job.id)) == log
     assert list(client.jobs.follow_log(job.id, log[0].cursor)) == log[1:]
     assert list(client.jobs.read_log(job.id, newest=1)) == log[-1:]
+    with pytest.raises(BadInput):
+        client.jobs.read_curve(job.id)
     other = client.jobs.clone(job.id, JobClone(seed=9))
     assert client.jobs.find_request(other.id).seed == 9
     assert client.jobs.cancel(other.id).status == "cancelled"
