@@ -75,13 +75,13 @@ def test_a_job_is_followed_line_by_line_and_stopped(visit, server, slow_betas):
     expect(log).to_contain_text("done in")
     before = log.inner_text().splitlines()[-1]
     expect(page.get_by_text(re.compile(r"about .* of work left"))).to_be_visible()
-    heights = [page.locator("[class*='st-key-log-']").first.bounding_box()["height"]]
+    places = [page.locator("[class*='st-key-log-']").first.bounding_box()]
     deadline = time.monotonic() + 60
     while log.inner_text().splitlines()[-1] == before:
         assert time.monotonic() < deadline, "the log stands still"
         page.wait_for_timeout(300)
-    heights.append(page.locator("[class*='st-key-log-']").first.bounding_box()["height"])
-    assert heights[0] == heights[1], "the page does not jump while it is followed"
+    places.append(page.locator("[class*='st-key-log-']").first.bounding_box())
+    assert places[0] == places[1], "the page does not jump while it is followed"
     visit.shoot("job-running")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
