@@ -120,3 +120,22 @@ def test_a_batch_that_can_not_be_shared_out_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "count", lambda: 4)
     with pytest.raises(BadInput, match="4 processes"):
         train(tmp_path, batch=6)
+
+
+def test_a_training_needs_no_service_and_no_reader_of_files(tmp_path):
+    blocked = {"sqlalchemy", "dbos", "streamlit", "fastapi", "alembic", "uvicorn", "click", "rich", "tomlkit"}
+    blocked |= {"pydicom", "highdicom", "nilearn", "SimpleITK", "diffusers", "open_clip", "matplotlib", "faiss"}
+    program = (
+        "import runpy, sys\n"
+        f"blocked = {blocked!r}\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in blocked:\n"
+        "            raise ModuleNotFoundError(f'{name} is not on this machine')\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+        f"sys.argv = ['worker', {str(tmp_path)!r}, '{{\"steps\": 2, \"settling\": 1}}']\n"
+        f"runpy.run_path({str(WORKER)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "weights.pt").is_file()
