@@ -12,6 +12,7 @@ from voxelight.models.segmentation.cdal_diffusion import noise_pair, sample_post
 from voxelight.models.segmentation.cdal_discriminator import attention_map, gradient_penalty, least_side
 
 _SMALLEST = 1e-6
+_BETAS = (0.5, 0.9)
 
 
 class Denoising(Objective):
@@ -41,10 +42,11 @@ class Denoising(Objective):
 
     def phases(self, network: nn.Module) -> tuple[Phase, ...]:
         """Return the discriminator, where there is one, and the generator."""
-        generator = Phase("generator", list(network.parameters()))
+        generator = Phase("generator", list(network.parameters()), betas=_BETAS)
         if self.discriminator is None:
             return (generator,)
-        judge = Phase("discriminator", list(self.discriminator.parameters()), self.config.discriminator_rate)
+        parameters = list(self.discriminator.parameters())
+        judge = Phase("discriminator", parameters, self.config.discriminator_rate, _BETAS)
         return judge, generator
 
     def forward(self, phase: str, network: nn.Module, image: Tensor, reference: Tensor, generator: Generator) -> Terms:
@@ -52,7 +54,6 @@ class Denoising(Objective):
         assert isinstance(network, CDAL)
         padded, label = network.pad(image), network.encode_labels(_pad_background(network, reference))
         self._refuse_small(label)
-        # A step's noise is small beside its label: half precision would lose it in the posterior.
         draw = _Draw(network, label, generator)
         if phase == "discriminator":
             return self._judge(network, padded, label, draw)
@@ -64,7 +65,10 @@ class Denoising(Objective):
         with torch.no_grad():
             drawn = draw.posterior(draw.denoise(image, x_next), x_next)
         penalised = bool(self.taken % self.config.r1_interval == 0) and self.config.r1_gamma > 0
-        real = self.discriminator(x_t.requires_grad_(penalised), draw.t, x_next)
+        device = x_t.device.type
+        # The slope of a slope is too small for half precision.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not penalised):
+            real = self.discriminator(x_t.requires_grad_(penalised), draw.t, x_next)
         terms = {
             "real": F.softplus(-real.float()).mean(),
             "drawn": F.softplus(self.discriminator(drawn, draw.t, x_next).float()).mean(),

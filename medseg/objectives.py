@@ -21,11 +21,13 @@ class Phase(NamedTuple):
     name : given back to the objective
     parameters : what this optimiser moves
     rate : learning rate relative to that of the recipe
+    betas : how slowly Adam forgets mean and square of the slopes
     """
 
     name: str
     parameters: Sequence[nn.Parameter]
     rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 class Objective(nn.Module):

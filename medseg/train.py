@@ -287,7 +287,9 @@ def _build_optimiser(phase: Phase, training: Training, device: torch.device) -> 
         return torch.optim.SGD(
             phase.parameters, lr=0.0, momentum=0.99, nesterov=True, weight_decay=training.weight_decay, fused=fused
         )
-    return torch.optim.AdamW(phase.parameters, lr=0.0, weight_decay=training.weight_decay, fused=fused)
+    return torch.optim.AdamW(
+        phase.parameters, lr=0.0, betas=phase.betas, weight_decay=training.weight_decay, fused=fused
+    )
 
 
 def _share_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -23,11 +23,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     tensor (b, position, d')
     """
     inner, outer = query.shape[-1], value.shape[-1]
-    # The kernels that hold no map want one width on a CPU and multiples of 8 on a GPU; zeros leave the products alone.
+    # The kernels that hold no map want one width on a CPU, multiples of 8 on a GPU, and each position in one piece.
+    # Zeros leave the products alone.
     on_cpu = value.device.type == "cpu"
     wide = (max(inner, outer),) * 2 if on_cpu else (inner + (-inner) % 8, outer + (-outer) % 8)
-    q, k = (F.pad(x, (0, wide[0] - inner))[:, None] for x in (query, key))
-    found = F.scaled_dot_product_attention(q, k, F.pad(value, (0, wide[1] - outer))[:, None], scale=scale)
+    q, k = (F.pad(x, (0, wide[0] - inner)).contiguous()[:, None] for x in (query, key))
+    v = F.pad(value, (0, wide[1] - outer)).contiguous()[:, None]
+    found = F.scaled_dot_product_attention(q, k, v, scale=scale)
     return found[:, 0, :, :outer]
 
 

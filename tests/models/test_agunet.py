@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from voxelight.models.segmentation.agunet import AGUNetConfig, AttentionGate
 from voxelight.models.segmentation.attention import ChannelAttention, PositionAttention, attend, channel_map
@@ -90,6 +91,27 @@ def test_attention_without_a_map_is_the_plain_formula(widths):
         torch.autograd.grad(found, (q, k, v), slope), torch.autograd.grad(plain, (q, k, v), slope), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+class Sizes(TorchDispatchMode):
+    """How many numbers the largest tensor holds that is made."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **kwargs or {})
+        for value in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(value, torch.Tensor):
+                self.largest = max(self.largest, value.numel())
+        return made
+
+
+def test_no_map_of_positions_by_positions_is_held_in_use_or_training():
+    module = PositionAttention(2, 64, bias=True)
+    x = torch.randn(1, 64, 40, 40, requires_grad=True)
+    with Sizes() as sizes:
+        module(x).sum().backward()
+    assert 64 * 1600 <= sizes.largest < 1600**2 / 4
 
 
 @pytest.mark.parametrize("dims", [2, 3])
