@@ -10,10 +10,10 @@ import streamlit as st
 from voxelight.app.demo import PREFIX, TEMPLATE_DATASET, ask_decoding, ask_segmentation
 from voxelight.app.schemas import JobAnswer, JobRequest
 from voxelight.app.services import Services
-from voxelight.app.ui.joblist import MOVING_S, show_progress
+from voxelight.app.ui.joblist import show_progress
 from voxelight.app.ui.links import link_page, tell_more
 from voxelight.app.ui.marks import mark_simulated, note_decoding, show_status
-from voxelight.app.ui.notices import watch
+from voxelight.app.ui.notices import LOOK_S, watch
 from voxelight.app.ui.problems import show_problem
 from voxelight.app.ui.wording import ACTIVE
 from voxelight.models.errors import VoxelightError
@@ -61,7 +61,7 @@ def show_tour(services: Services) -> None:
     if wish == "away" or (wish != "on" and any(not name.startswith(PREFIX) for name in names)):
         return
     moving = any(job.status in ACTIVE for job in _list_jobs(services))
-    st.fragment(_show, run_every=MOVING_S if moving else None)(services, moving)
+    st.fragment(_show, run_every=LOOK_S if moving else None)(services, moving)
 
 
 def bring_back() -> None:
@@ -90,7 +90,7 @@ def _list_jobs(services: Services) -> list[JobAnswer]:
 def _show(services: Services, moved: bool) -> None:
     jobs = _list_jobs(services)
     if moved != any(job.status in ACTIVE for job in jobs):
-        st.rerun()  # looks again every second only while something moves
+        st.rerun()  # looks again only while something moves
     with st.container(border=True, key="tour"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.subheader("First steps", anchor=False, width="content")

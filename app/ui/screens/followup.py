@@ -20,12 +20,14 @@ with problems_shown():
     else:
         names = list(datasets)
         wish = st.query_params.get("dataset")
+        if wish not in names:  # begin where there is something to follow
+            wish = next((name for name in names if services.followup.list_series(name)), names[0])
         left, right = st.columns(2)
         with left:
             name = st.selectbox(
                 "Data set",
                 names,
-                index=names.index(wish) if wish in names else 0,
+                index=names.index(wish),
                 key="followup-dataset",
                 help=f"Where the sessions of the person lie. {tell_more('review', 'follow-up')}",
             )
