@@ -46,13 +46,20 @@ def score_patient(found: NDArray[Any], reference: NDArray[Any], voxel_ml: float,
     BadInput
         The two differ in shape.
     """
-    a, b = _masks(found, reference)
+    a, b = read_masks(found, reference)
     sizes = np.count_nonzero(a), np.count_nonzero(b)
     overlap = np.count_nonzero(a & b)
     return PatientScore(2 * overlap / max(1, sum(sizes)), sizes[1] * voxel_ml, sizes[0] * voxel_ml, fold)
 
 
-def _masks(found: NDArray[Any], reference: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def read_masks(found: NDArray[Any], reference: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return two masks that lie on one grid.
+
+    Raises
+    ------
+    BadInput
+        They differ in shape.
+    """
     if found.shape != reference.shape:
         raise BadInput(
             f"masks of shapes {found.shape} and {reference.shape}", "one grid", "Resample one to the other's grid."
@@ -95,7 +102,7 @@ def count_voxels(found: NDArray[Any], reference: NDArray[Any]) -> Counts:
     BadInput
         The two differ in shape.
     """
-    a, b = _masks(found, reference)
+    a, b = read_masks(found, reference)
     kinds = (a & b, ~a & b, a & ~b, ~a & ~b)
     return Counts(*(int(np.count_nonzero(kind)) for kind in kinds))
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from voxelight.medseg.detection import Counts
-from voxelight.models.errors import BadInput
+from voxelight.medseg.detection import Counts, read_masks
 
 LEAST_VOXELS = 50
 
@@ -47,12 +46,9 @@ def match_lesions(
     BadInput
         The two differ in shape.
     """
-    if found.shape != reference.shape:
-        raise BadInput(
-            f"masks of shapes {found.shape} and {reference.shape}", "one grid", "Resample one to the other's grid."
-        )
-    ours, our_sizes = _components(found, least_voxels)
-    theirs, their_sizes = _components(reference, least_voxels)
+    mask, drawn = read_masks(found, reference)
+    ours, our_sizes = _components(mask, least_voxels)
+    theirs, their_sizes = _components(drawn, least_voxels)
     shared = (ours > 0) & (theirs > 0)
     overlap = np.zeros((len(their_sizes), len(our_sizes)))
     np.add.at(overlap, (theirs[shared] - 1, ours[shared] - 1), 1)
@@ -65,9 +61,9 @@ def match_lesions(
     )
 
 
-def _components(mask: NDArray[Any], least: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _components(mask: NDArray[np.bool_], least: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return numbered lesions, 0 outside, and their sizes in voxels."""
-    numbered, count = ndimage.label(mask.astype(bool))
+    numbered, count = ndimage.label(mask)
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
     kept = np.flatnonzero(sizes >= least)
     renamed = np.zeros(count + 1, dtype=np.int64)
