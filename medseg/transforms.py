@@ -3,9 +3,6 @@
 from typing import cast
 
 import numpy as np
-import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.spatial.array import SpatialResample
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -153,13 +150,11 @@ def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> 
     if source.matches(target):
         return array
     smooth = ndimage.gaussian_filter(array, (0.0, *_smoothing(source, target)), mode="nearest")
-    tensor = torch.from_numpy(np.ascontiguousarray(smooth, dtype=np.float32))
-    moved = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=np.float64)(
-        MetaTensor(tensor, affine=torch.from_numpy(source.affine)),
-        dst_affine=torch.from_numpy(target.affine),
-        spatial_size=target.shape,
-    )
-    return cast(NDArray[np.float32], np.asarray(moved.numpy(), dtype=np.float32))
+    onto = np.linalg.inv(source.affine) @ target.affine
+    found = np.empty((len(array), *target.shape), np.float32)
+    for channel, output in zip(smooth, found, strict=True):
+        ndimage.affine_transform(channel, onto[:3, :3], onto[:3, 3], output=output, order=1, mode="grid-constant")
+    return found
 
 
 def _smoothing(source: Geometry, target: Geometry) -> list[float]:
