@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from voxelight.models.segmentation.grid import cut_to, pad_to_multiple
+from voxelight.models.segmentation.slices import through_slices
 
 
 class AttentionUnetConfig(BaseModel):
@@ -56,4 +57,6 @@ class AttentionUnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
+        if x.ndim > 2 + self.config.spatial_dims:
+            return through_slices(self, x, context=1)
         return cut_to(cast(Tensor, self.net(pad_to_multiple(x, self.multiple))), x.shape[2:])

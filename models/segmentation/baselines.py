@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from voxelight.models.segmentation.grid import cut_to, pad_to_multiple
+from voxelight.models.segmentation.slices import through_slices
 
 
 class BaselineConfig(BaseModel):
@@ -100,6 +101,8 @@ class DynUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of the finest head."""
+        if x.ndim > 2 + self.config.spatial_dims:
+            return through_slices(self, x, context=1)
         # Instance normalisation needs two voxels at the coarsest level.
         padded = pad_to_multiple(x, self.coarse[-1], least=1 + max(self.coarse[-1]))
         return cut_to(cast(Tensor, self.net.output_block(self.net.skip_layers(padded))), x.shape[2:])
@@ -151,6 +154,8 @@ class SegResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
+        if x.ndim > 2 + self.config.spatial_dims:
+            return through_slices(self, x, context=1)
         return cut_to(cast(Tensor, self.net(pad_to_multiple(x, self.multiple))), x.shape[2:])
 
 
@@ -196,5 +201,7 @@ class SwinUNETR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
+        if x.ndim > 2 + self.config.spatial_dims:
+            return through_slices(self, x, context=1)
         # Five halvings, and instance normalisation needs two voxels after them.
         return cut_to(cast(Tensor, self.net(pad_to_multiple(x, 32, least=33))), x.shape[2:])

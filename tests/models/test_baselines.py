@@ -5,6 +5,7 @@ import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
 from pydantic import ValidationError
 
+from voxelight.models.segmentation.attention_unet import AttentionUnetConfig
 from voxelight.models.segmentation.baselines import DynUNetConfig, SegResNetConfig, SwinUNETRConfig
 
 OURS = {
@@ -31,6 +32,14 @@ def test_a_baseline_is_that_of_monai(name):
     x = torch.randn(1, 1, *(64,) * 2) if config.spatial_dims == 2 else torch.randn(1, 1, 16, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("config", [AttentionUnetConfig(filters=(4, 6), spatial_dims=2), OURS["swin_unetr"][0]])
+def test_a_network_of_slices_goes_through_a_volume(config):
+    network, volume = config.build().eval(), torch.randn(2, 1, 12, 10, 3)
+    with torch.inference_mode():
+        expected = torch.stack([network(volume[..., k]) for k in range(3)], dim=-1)
+        torch.testing.assert_close(network(volume), expected)
 
 
 def test_levels_of_a_dynunet_follow_its_strides():

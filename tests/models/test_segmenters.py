@@ -1,12 +1,16 @@
 """Every row of the table of segmentation networks, unasked."""
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from voxelight.medseg.losses import LOSSES
 from voxelight.medseg.objectives import build_objective
+from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.segment import build_segmenter, segment
 from voxelight.models.registry import SEGMENTERS, find_config
+from voxelight.models.values import Geometry, Volume
 
 COMMON = {"in_channels": 2, "classes": 3}
 # What makes each network small; a newcomer that needs nothing but channels and classes needs no row.
@@ -96,6 +100,29 @@ def test_the_loss_falls(name):
     assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
     silent = [key for key, value in network.named_parameters() if value.grad is None]
     assert not silent, "every parameter reaches the loss"
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_recipe_labels_a_volume_with_it(name):
+    """By a sliding window; networks of slices too, in a window of the volume."""
+    recipe = SegmentationRecipe(
+        name="one",
+        title="One",
+        summary="One.",
+        network=name,
+        config=COMMON | SMALL.get(name, {}),
+        weights="one",
+        labels={1: "rim", 2: "core"},
+        spacing_mm=(1.0, 1.0, 1.0),
+        patch=(16, 16, 8),
+    )
+    geometry = Geometry((14, 17, 9), np.eye(4))
+    volume = Volume(np.random.default_rng(0).normal(size=(2, *geometry.shape)).astype(np.float32), geometry)
+    segmenter = build_segmenter(recipe, build(name).state_dict(), "cpu")
+    found = segment(volume, segmenter)
+    assert found.geometry is geometry
+    assert set(np.unique(found.array)) <= {0, 1, 2}
+    np.testing.assert_array_equal(segment(volume, segmenter).array, found.array)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
