@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
 from voxelight.medseg.stream import Block, Predict, Tick, Windows, stream
 from voxelight.models.errors import BadInput
-from voxelight.models.registry import SEGMENTERS, find_config
+from voxelight.models.registry import IMPORTED, SEGMENTERS, find_config
 from voxelight.models.segmentation.fuse import fuse
 
 State = dict[str, Tensor]
@@ -156,12 +156,12 @@ def _averaged(segmenter: Segmenter) -> Predict:
 
 
 def _build(recipe: SegmentationRecipe, state: State, device: str) -> nn.Module:
-    config = find_config(SEGMENTERS, recipe.network)(**recipe.config)
+    config = find_config(SEGMENTERS | IMPORTED, recipe.network)(**recipe.config)
     network: nn.Module = config.build()
     network.load_state_dict({name: value.float() if value.is_floating_point() else value
                              for name, value in state.items()})  # fmt: skip
     network = network.to(device).eval()
-    if torch.device(device).type != "cpu":
+    if torch.device(device).type != "cpu" or recipe.network in IMPORTED:  # those read windows of one size alone
         return network
     sides = (_EXAMPLE_SIDE,) * getattr(config, "spatial_dims", 3)
     return fuse(network, torch.zeros(1, recipe.config.get("in_channels", 1), *sides))

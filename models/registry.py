@@ -40,6 +40,13 @@ SEGMENTERS: dict[str, str] = {
     "swin_unetr": "voxelight.models.segmentation.baselines:SwinUNETRConfig",
 }
 
+# Networks that were trained elsewhere; `voxelight models import` makes recipes that name them.
+IMPORTED: dict[str, str] = {
+    "nnunet": "voxelight.models.segmentation.imported:NnunetConfig",
+    "monai": "voxelight.models.segmentation.imported:MonaiConfig",
+    "onnx": "voxelight.models.segmentation.imported:OnnxConfig",
+}
+
 DECODERS: dict[str, str] = {
     "ridge": "voxelight.models.decoders.ridge:RidgeConfig",
 }

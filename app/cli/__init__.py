@@ -15,6 +15,10 @@ COMMANDS = {
         "Look at DICOM series, decide on held scans, give results back to their study.",
     ),
     "segment": ("voxelight.app.cli.segment:segment", "Segment volumes and write their label maps."),
+    "align": (
+        "voxelight.app.cli.align:align",
+        "Align the contrasts of one visit to one of them, by a rotation and a shift each.",
+    ),
     "reconstruct": ("voxelight.app.cli.reconstruct:reconstruct", "Reconstruct seen pictures from betas."),
     "decode": (
         "voxelight.app.cli.decode:decode",
@@ -49,7 +53,7 @@ COMMANDS = {
         "voxelight.app.cli.followup:followup",
         "Follow one subject: volumes by session, and changes beyond what measuring again gives.",
     ),
-    "models": ("voxelight.app.cli.models:models", "List the models that have done work."),
+    "models": ("voxelight.app.cli.models:models", "List models, and import those of other programs."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
     "storage": ("voxelight.app.cli.storage:storage", "Look after the database and the files."),

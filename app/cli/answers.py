@@ -103,3 +103,25 @@ class SeriesAnswer(Wire):
     files: int
     shape: tuple[int, int, int] | None
     problem: Problem | None
+
+
+class ModelImported(Wire):
+    """A model of another program that is kept here now."""
+
+    name: str
+    origin: str
+    labels: dict[int, str]
+    folds: int
+    weights_sha256: str
+    licence: str
+    differences: list[str]
+
+
+class AlignedFile(Wire):
+    """An image on the grid of a reference, and by how much it was moved."""
+
+    source: Path
+    file: Path
+    shift_mm: float
+    turn_degrees: float
+    similarity: float

@@ -1,0 +1,128 @@
+"""An ONNX model of Raidionics with its ``pre_processing.ini``."""
+
+import configparser
+from pathlib import Path
+
+import numpy as np
+
+from voxelight.models.errors import BadInput
+from voxelight.models.segmentation.imported import open_onnx
+from voxelight.storage.imports import Foreign, Wishes, not_understood
+
+_MOST_BYTES = 2 << 30
+_DIFFERENCES = (
+    "Raidionics takes the largest value where windows overlap; they are blended by a Gaussian here.",
+    "Raidionics may apply a threshold of its own to each label; the likeliest label is taken here.",
+)
+
+
+def read_raidionics(folder: Path, wishes: Wishes) -> Foreign:
+    """Read a model of Raidionics (Bouget et al. 2023) that works window by window.
+
+    Raises
+    ------
+    BadInput
+        It is damaged, or asks for what is not understood: whole volumes resized, slabs, several inputs.
+    """
+    told = _read_ini(folder / "pre_processing.ini")
+    if (folder / "model.onnx").stat().st_size > _MOST_BYTES:
+        raise BadInput("a model.onnx of more than 2 GiB", "a smaller one", "Export it without constants in it.")
+    content = (folder / "model.onnx").read_bytes()
+    spacing = _numbers(told, "PreProcessing", "output_spacing")
+    patch = [int(side) for side in _numbers(told, "Training", "patch_size")]
+    classes = [name.strip() for name in told.get("Training", "classes", fallback="").split(",") if name.strip()]
+    if len(classes) < 2 or len(classes) != told.getint("Training", "nb_classes", fallback=len(classes)):
+        raise BadInput(
+            f"classes {', '.join(classes) or '(none)'}", "nb_classes names, the background first", "Repair it."
+        )
+    _refuse_others(told)
+    channels_last, gives = _probe(content, patch, len(classes))
+    config = {"in_channels": 1, "classes": len(classes), "patch": patch, "size": len(content),
+              "channels_last": channels_last, "gives": gives}  # fmt: skip
+    labels = dict(enumerate(classes[1:], start=1))
+    recipe = {
+        "title": f"Raidionics {folder.name}",
+        "summary": f"Imported from Raidionics: {', '.join(classes[1:])} in one contrast. Not for clinical use.",
+        "network": "onnx",
+        "config": config,
+        "labels": labels,
+        "spacing_mm": spacing,
+        "normalisation": _find_normalisation(told),
+        "patch": patch,
+        "overlap": told.getfloat("Training", "patch_overlap", fallback=0.5),
+        "mirror_average": False,
+    }
+    import torch
+
+    state = {"file": torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())}
+    return Foreign(recipe, [state], "a Raidionics ONNX model", folder.name, "", _DIFFERENCES)
+
+
+def _read_ini(path: Path) -> configparser.ConfigParser:
+    told = configparser.ConfigParser(interpolation=None)
+    try:
+        told.read_string(path.read_text("utf-8"))
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise BadInput(f"{path.name}, which can't be read ({type(error).__name__})", "an ini file", "Copy it again."
+                       ) from None  # fmt: skip
+    return told
+
+
+def _numbers(told: configparser.ConfigParser, section: str, name: str) -> list[float]:
+    text = told.get(section, name, fallback="")
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != 3 or min(found) <= 0:
+        raise not_understood(f"{name} = {text or '(none)'}", "three positive numbers, as models by windows have")
+    return found
+
+
+def _refuse_others(told: configparser.ConfigParser) -> None:
+    for section, name, plain in (
+        ("PreProcessing", "new_axial_size", {"", "none"}),
+        ("PreProcessing", "background_cropping", {"", "none"}),
+        ("PreProcessing", "crop_background", {"", "none"}),
+        ("PreProcessing", "intensity_clipping_values", {"", "none"}),
+        ("PreProcessing", "swap_training_input", {"", "false"}),
+        ("Training", "slab_size", {"", "none", "0"}),
+    ):
+        value = told.get(section, name, fallback="").strip().lower()
+        if value not in plain:
+            raise not_understood(f"{name} = {value}", "a model that reads windows of the image at one spacing")
+
+
+def _find_normalisation(told: configparser.ConfigParser) -> dict[str, object]:
+    method = told.get("PreProcessing", "normalization_method", fallback="default").strip().lower()
+    text = told.get("PreProcessing", "intensity_clipping_range", fallback="").strip() or "0,100"
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise not_understood(f"intensity_clipping_range = {text}", "two percentiles") from None
+    known = {"default": "minmax", "zeromean": "zscore"}
+    if method not in known:
+        raise not_understood(f"normalization_method = {method}", f"one of {', '.join(known)}")
+    return {"method": known[method], "percentiles": (low, high)}
+
+
+def _probe(content: bytes, patch: list[int], classes: int) -> tuple[bool, str]:
+    """Run the network once, and see where it has its channels and whether it gives probabilities."""
+    run = open_onnx(content)
+    noise = np.random.default_rng(0).normal(size=(1, 1, *patch)).astype(np.float32)
+    for channels_last in (True, False):
+        try:
+            found = run(np.moveaxis(noise, 1, -1) if channels_last else noise)
+        except Exception:  # shapes that do not fit: ONNX Runtime has no class of its own for it
+            continue
+        expected = (1, *patch, classes) if channels_last else (1, classes, *patch)
+        if found.shape == expected:
+            total = found.sum(axis=-1 if channels_last else 1)
+            if found.min() < 0 or found.max() > 1 + 1e-4:
+                return channels_last, "logits"
+            if np.allclose(total, 1, atol=1e-3):
+                return channels_last, "probabilities"
+            raise not_understood("values from 0 to 1 that do not sum to 1 (sigmoid)", "one label a voxel (softmax)")
+    raise not_understood(
+        f"a network that does not map one channel of {patch} voxels to {classes} classes", "one that does"
+    )
