@@ -1,532 +1,77 @@
-"""The tables: who was scanned, what was asked, what came out.
+"""Every table, by one import."""
 
-The tree dataset > subject > imaging session > scan is XNAT's, the run with its metrics and artifacts MLflow's.
-"""
-
-import uuid
-from datetime import UTC, datetime
-from typing import Any, ClassVar
-
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    Uuid,
-    false,
+from voxelight.storage.schema_base import Base, BytewiseText, Json, Number, UtcDateTime, is_ours, utc_now
+from voxelight.storage.schema_people import (
+    EMBEDDING_KINDS,
+    UPLOAD_STATUSES,
+    VERDICTS,
+    Action,
+    Correction,
+    Embedding,
+    EmbeddingSpace,
+    IdentityLink,
+    Receipt,
+    Review,
+    SavedSearch,
+    Upload,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-
-CONSENTS = ("none", "given", "public", "simulated")
-JOB_STATUSES = ("queued", "running", "done", "failed", "cancelled")
-RUN_STATUSES = ("pending", "running", "done", "failed", "cancelled")
-VERDICTS = ("accept", "reject", "unsure")
-UPLOAD_STATUSES = ("open", "done", "refused")
-EMBEDDING_KINDS = ("picture", "text", "case")
-
-Json = JSON().with_variant(JSONB(), "postgresql")
-# What begins with a word is a range only where text is compared byte by byte.
-BytewiseText = String(80).with_variant(String(80, collation="C"), "postgresql")
-Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself in an INTEGER alone
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Times as aware UTC on every database; SQLite keeps no zone of its own."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC."""
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def utc_now() -> datetime:
-    """Return the time, aware and in UTC."""
-    return datetime.now(UTC)
-
-
-def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=column)
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can name it too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {dict[str, Any]: Json, list[Any]: Json, datetime: UtcDateTime, uuid.UUID: Uuid}
-
-
-def is_ours(_thing: object, name: str | None, kind: str, reflected: bool, _compare_to: object) -> bool:
-    """Leave the tables of the job engine, which share the file on SQLite, out of a comparison of tables."""
-    return not (kind == "table" and reflected and name not in Base.metadata.tables)
-
-
-class _Row:
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4, sort_order=-1)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now, sort_order=1)
-
-
-class Dataset(_Row, Base):
-    """What was collected together, for which purpose and with which consent.
-
-    `keeps_headers`: clinical and local, so that identity stays in the headers and nothing may be exported.
-    """
-
-    __tablename__ = "dataset"
-    __table_args__ = (_one_of("consent", CONSENTS),)
-
-    name: Mapped[str] = mapped_column(String(120), unique=True)
-    consent: Mapped[str] = mapped_column(String(16), default="none")
-    purpose: Mapped[str] = mapped_column(Text, default="")
-    licence: Mapped[str] = mapped_column(String(200), default="")
-    source: Mapped[str] = mapped_column(Text, default="")
-    simulated: Mapped[bool] = mapped_column(default=False)
-    keeps_headers: Mapped[bool] = mapped_column(default=False, server_default=false())
-    version: Mapped[int] = mapped_column(default=1)
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
-
-
-class Subject(_Row, Base):
-    """One person of a data set, by label only."""
-
-    __tablename__ = "subject"
-    __table_args__ = (UniqueConstraint("dataset_id", "label"), Index(None, "label", "id"))
-
-    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
-    label: Mapped[str] = mapped_column(String(120))
-    dataset: Mapped[Dataset] = relationship()
-
-
-class ImagingSession(_Row, Base):
-    """One visit of a subject."""
-
-    __tablename__ = "imaging_session"
-    __table_args__ = (UniqueConstraint("subject_id", "label"),)
-
-    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
-    label: Mapped[str] = mapped_column(String(120))
-    subject: Mapped[Subject] = relationship()
-
-
-class Blob(Base):
-    """Content by its hash. A blob without a row here does not exist."""
-
-    __tablename__ = "blob"
-
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size: Mapped[int] = mapped_column(BigInteger)
-    media_type: Mapped[str] = mapped_column(String(120))
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-
-class Scan(_Row, Base):
-    """One uploaded file, or one series of them, that passed the intake check; `held` says why it waits for a person."""
-
-    __tablename__ = "scan"
-    __table_args__ = (
-        UniqueConstraint("imaging_session_id", "name"),
-        Index(None, "kind"),
-        Index(None, "name"),
-        Index(None, "blob_sha256"),
-        Index(None, "thumbnail_sha256"),
-    )
-
-    imaging_session_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("imaging_session.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(255))
-    kind: Mapped[str] = mapped_column(String(32))
-    geometry: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    warnings: Mapped[list[Any]] = mapped_column(default=list)
-    deid_status: Mapped[str] = mapped_column(String(32), default="header-ignored")
-    held: Mapped[str] = mapped_column(Text, default="", server_default="")
-    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
-    thumbnail_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"))
-    imaging_session: Mapped[ImagingSession] = relationship()
-    blob: Mapped[Blob] = relationship(foreign_keys=[blob_sha256])
-
-
-class Model(_Row, Base):
-    """A network or decoder with the hash of its weights."""
-
-    __tablename__ = "model"
-    __table_args__ = (UniqueConstraint("name", "version", "weights_sha256"),)
-
-    name: Mapped[str] = mapped_column(String(120))
-    version: Mapped[str] = mapped_column(String(40))
-    task: Mapped[str] = mapped_column(String(40))
-    config: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    weights_sha256: Mapped[str] = mapped_column(String(64), default="")  # empty: fitted anew in every run
-    licence: Mapped[str] = mapped_column(String(200), default="")
-
-
-class Job(_Row, Base):
-    """What a person asked for: one recipe over many items."""
-
-    __tablename__ = "job"
-    __table_args__ = (_one_of("status", JOB_STATUSES), Index(None, "created_at", "id"), Index(None, "dataset_id"))
-
-    kind: Mapped[str] = mapped_column(String(32))
-    recipe: Mapped[str] = mapped_column(String(120))
-    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
-    model_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model.id"))
-    queue: Mapped[str] = mapped_column(String(32))
-    status: Mapped[str] = mapped_column(String(16), default="queued")
-    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    attempt: Mapped[int] = mapped_column(default=1)
-    priority: Mapped[int] = mapped_column(default=0, server_default="0")  # the higher, the sooner
-    cloned_from: Mapped[uuid.UUID | None]  # no foreign key: SQLite adds one only by copying the whole table
-    queued_at: Mapped[datetime | None]  # when the present attempt went on its queue; empty: when the job was made
-    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    seed: Mapped[int] = mapped_column(BigInteger, default=0)
-    total: Mapped[int] = mapped_column(default=0)
-    done: Mapped[int] = mapped_column(default=0)
-    failed: Mapped[int] = mapped_column(default=0)
-    error: Mapped[str] = mapped_column(Text, default="")
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    dataset: Mapped[Dataset] = relationship()
-    model: Mapped[Model] = relationship()
-
-    @property
-    def workflow_id(self) -> str:
-        """Name of the durable workflow of the present attempt."""
-        return f"{self.id}.{self.attempt}"
-
-
-class Run(_Row, Base):
-    """One item of a job: what was done to it, by what, and how it ended."""
-
-    __tablename__ = "run"
-    __table_args__ = (
-        UniqueConstraint("job_id", "item_key"),
-        _one_of("status", RUN_STATUSES),
-        Index(None, "finished_at", "id"),
-        Index(None, "job_id", "finished_at", "id"),
-        Index(None, "subject_id", "finished_at", "id"),
-        Index(None, "scan_id", "finished_at", "id"),
-    )
-
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    item_key: Mapped[str] = mapped_column(String(600))
-    position: Mapped[int]
-    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
-    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
-    status: Mapped[str] = mapped_column(String(16), default="pending")
-    attempts: Mapped[int] = mapped_column(default=0)
-    provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    error_class: Mapped[str] = mapped_column(String(120), default="")
-    error_message: Mapped[str] = mapped_column(Text, default="")
-    traceback: Mapped[str] = mapped_column(Text, default="")
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    seconds: Mapped[float | None]  # of work; the share of one where several were done together
-    job: Mapped[Job] = relationship()
-    scan: Mapped[Scan] = relationship()
-    subject: Mapped[Subject] = relationship()
-
-
-class Artifact(_Row, Base):
-    """A file that came out of a run, or of a job as a whole where `run_id` is empty."""
-
-    __tablename__ = "artifact"
-    __table_args__ = (
-        UniqueConstraint("run_id", "role", "name"),
-        Index(None, "job_id", "run_id"),
-        Index(None, "blob_sha256"),
-    )
-
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    role: Mapped[str] = mapped_column(String(40))
-    name: Mapped[str] = mapped_column(String(255))
-    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"))
-    blob: Mapped[Blob] = relationship()
-
-
-class Segmentation(_Row, Base):
-    """A label map of one scan."""
-
-    __tablename__ = "segmentation"
-    __table_args__ = (Index(None, "scan_id"), Index(None, "artifact_id"))
-
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), unique=True)
-    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
-    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
-    labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
-
-
-class Reconstruction(_Row, Base):
-    """What was decoded from one subject's responses to one stimulus.
-
-    `artifact_id` is the picture, or where none was asked for the caption or the tokens; `rank` counts the samples of
-    one stimulus; `retrieved` are the stimuli of the data set whose pictures come next, the closest first.
-    """
-
-    __tablename__ = "reconstruction"
-    __table_args__ = (
-        UniqueConstraint("run_id", "stimulus_id", "rank"),
-        Index(None, "stimulus_id"),
-        Index(None, "subject_id"),
-        Index(None, "artifact_id"),
-    )
-
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    subject_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("subject.id", ondelete="CASCADE"))
-    stimulus_id: Mapped[str] = mapped_column(String(200))
-    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
-    seed: Mapped[int] = mapped_column(BigInteger)
-    rank: Mapped[int] = mapped_column(default=0)
-    simulated: Mapped[bool] = mapped_column(default=False)
-    caption: Mapped[str] = mapped_column(Text, default="", server_default="")
-    retrieved: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
-
-
-class Metric(_Row, Base):
-    """A score with its interval and its null; `detail` says how it was made."""
-
-    __tablename__ = "metric"
-    __table_args__ = (
-        UniqueConstraint("run_id", "name", "label"),
-        Index(None, "job_id", "run_id"),
-        Index(None, "name", "value", "run_id", "label"),
-    )
-
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(80))
-    label: Mapped[str] = mapped_column(String(200), default="")
-    value: Mapped[float]
-    low: Mapped[float | None]
-    high: Mapped[float | None]
-    unit: Mapped[str] = mapped_column(String(20), default="")
-    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
-
-
-class ResultWord(Base):
-    """A word of what was decoded, to be found by its beginning; see `storage.words`."""
-
-    __tablename__ = "result_word"
-    __table_args__ = (Index(None, "run_id"),)
-
-    word: Mapped[str] = mapped_column(BytewiseText, primary_key=True)
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
-
-
-class JobEvent(_Row, Base):
-    """One line of a job's log; of an item where `run_id` is set."""
-
-    __tablename__ = "job_event"
-    __table_args__ = (Index(None, "job_id", "created_at", "id"), Index(None, "run_id"))
-
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    level: Mapped[str] = mapped_column(String(16), default="info")
-    message: Mapped[str] = mapped_column(Text)
-
-
-class CurvePoint(Base):
-    """What a training showed over a stretch of its steps, the last of which is `step`."""
-
-    __tablename__ = "curve_point"
-
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    values: Mapped[dict[str, Any]] = mapped_column(default=dict)
-
-
-class Review(_Row, Base):
-    """What a reader thinks of a result; another reader's view stands beside it."""
-
-    __tablename__ = "review"
-    __table_args__ = (
-        UniqueConstraint("run_id", "reviewer"),
-        _one_of("verdict", VERDICTS),
-        Index(None, "verdict", "run_id"),
-    )
-
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    reviewer: Mapped[str] = mapped_column(String(120))
-    verdict: Mapped[str] = mapped_column(String(16))
-    comment: Mapped[str] = mapped_column(Text, default="")
-    updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
-    version: Mapped[int] = mapped_column(default=1)
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
-
-
-class Correction(_Row, Base):
-    """A label map that a person drew over another, which stays; `changes` says by how much they differ."""
-
-    __tablename__ = "correction"
-    __table_args__ = (
-        Index(None, "run_id"),
-        Index(None, "artifact_id"),
-        Index(None, "base_id"),
-    )
-
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    artifact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
-    base_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifact.id", ondelete="SET NULL"))
-    author: Mapped[str] = mapped_column(String(120))
-    note: Mapped[str] = mapped_column(Text, default="")
-    volumes_ml: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    changes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    artifact: Mapped[Artifact] = relationship(foreign_keys=[artifact_id])
-
-
-class Action(_Row, Base):
-    """What a person asked of a finished job besides: an evaluation, or where its decoder looks; a newer replaces it.
-
-    `params` are its options, `problem` says why it failed; its files are artifacts of the job.
-    """
-
-    __tablename__ = "action"
-    __table_args__ = (UniqueConstraint("job_id", "kind"), _one_of("status", JOB_STATUSES))
-
-    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(32))
-    status: Mapped[str] = mapped_column(String(16), default="queued")
-    attempt: Mapped[int] = mapped_column(default=1)
-    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    problem: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    job: Mapped[Job] = relationship()
-
-    @property
-    def workflow_id(self) -> str:
-        """Name of the durable workflow of the present attempt."""
-        return f"{self.id}.{self.attempt}"
-
-
-class SavedSearch(_Row, Base):
-    """A question about results under a name that can be shared."""
-
-    __tablename__ = "saved_search"
-
-    slug: Mapped[str] = mapped_column(String(120), unique=True)
-    title: Mapped[str] = mapped_column(String(200))
-    query: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    version: Mapped[int] = mapped_column(default=1)
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
-
-
-class Upload(_Row, Base):
-    """A file on its way in, which may pause and go on; its bytes lie in a file of their own until it is whole.
-
-    `batch` names what was dropped together; `scans` are the ids of what it became, `problems` what was refused of it.
-    """
-
-    __tablename__ = "upload"
-    __table_args__ = (
-        _one_of("status", UPLOAD_STATUSES),
-        Index(None, "batch"),
-        Index(None, "dataset_id", "created_at", "id"),
-    )
-
-    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
-    subject: Mapped[str] = mapped_column(String(120))
-    session: Mapped[str] = mapped_column(String(120))
-    name: Mapped[str] = mapped_column(String(255))
-    size: Mapped[int] = mapped_column(BigInteger)
-    batch: Mapped[uuid.UUID | None]
-    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    status: Mapped[str] = mapped_column(String(16), default="open")
-    scans: Mapped[list[Any]] = mapped_column(default=list)
-    problems: Mapped[list[Any]] = mapped_column(default=list)
-    expires_at: Mapped[datetime]
-    dataset: Mapped[Dataset] = relationship()
-
-
-class IdentityLink(_Row, Base):
-    """An identifier that was taken out of a header: its keyed hash in the open, itself encrypted."""
-
-    __tablename__ = "identity_link"
-    __table_args__ = (UniqueConstraint("dataset_id", "kind", "keyed_hash"),)
-
-    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(40))
-    keyed_hash: Mapped[str] = mapped_column(String(64))
-    sealed: Mapped[bytes]
-
-
-class Receipt(_Row, Base):
-    """What was deleted, when and by whom: counts and hashes, never content."""
-
-    __tablename__ = "receipt"
-
-    what: Mapped[str] = mapped_column(String(40))
-    name: Mapped[str] = mapped_column(String(600))
-    author: Mapped[str] = mapped_column(String(120), default="")
-    reason: Mapped[str] = mapped_column(Text, default="")
-    counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    sha256s: Mapped[list[Any]] = mapped_column(default=list)
-
-
-class EmbeddingSpace(Base):
-    """Vectors that may be compared: what made them, and how often any came (`changes`) or went (`removals`)."""
-
-    __tablename__ = "embedding_space"
-    __table_args__ = (_one_of("kind", EMBEDDING_KINDS), {"sqlite_autoincrement": True})
-
-    id: Mapped[int] = mapped_column(Number, primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    dim: Mapped[int]
-    changes: Mapped[int] = mapped_column(BigInteger, default=0)
-    removals: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-
-
-class Embedding(Base):
-    """One vector: unit length, little-endian float16; of a scan, or of an item of a run where `run_id` is set.
-
-    `owner` is the run, else the scan; `role` says what of it was embedded; ids grow in the order of a space's commits.
-    """
-
-    __tablename__ = "embedding"
-    __table_args__ = (
-        UniqueConstraint("space_id", "owner", "role", "item"),
-        Index(None, "space_id", "id"),
-        Index(None, "scan_id"),
-        Index(None, "run_id"),
-        Index(None, "artifact_id"),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(Number, primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("embedding_space.id", ondelete="CASCADE"))
-    owner: Mapped[uuid.UUID]
-    role: Mapped[str] = mapped_column(String(40))
-    item: Mapped[str] = mapped_column(String(600), default="")
-    scan_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("scan.id", ondelete="CASCADE"))
-    run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
-    artifact_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("artifact.id", ondelete="CASCADE"))
-    vector: Mapped[bytes]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    space: Mapped[EmbeddingSpace] = relationship()
+from voxelight.storage.schema_runs import (
+    CONSENTS,
+    JOB_STATUSES,
+    RUN_STATUSES,
+    Artifact,
+    Blob,
+    CurvePoint,
+    Dataset,
+    ImagingSession,
+    Job,
+    JobEvent,
+    Metric,
+    Model,
+    Reconstruction,
+    ResultWord,
+    Run,
+    Scan,
+    Segmentation,
+    Subject,
+)
+
+__all__ = [
+    "CONSENTS",
+    "EMBEDDING_KINDS",
+    "JOB_STATUSES",
+    "RUN_STATUSES",
+    "UPLOAD_STATUSES",
+    "VERDICTS",
+    "Action",
+    "Artifact",
+    "Base",
+    "Blob",
+    "BytewiseText",
+    "Correction",
+    "CurvePoint",
+    "Dataset",
+    "Embedding",
+    "EmbeddingSpace",
+    "IdentityLink",
+    "ImagingSession",
+    "Job",
+    "JobEvent",
+    "Json",
+    "Metric",
+    "Model",
+    "Number",
+    "Receipt",
+    "Reconstruction",
+    "ResultWord",
+    "Review",
+    "Run",
+    "SavedSearch",
+    "Scan",
+    "Segmentation",
+    "Subject",
+    "Upload",
+    "UtcDateTime",
+    "is_ours",
+    "utc_now",
+]
