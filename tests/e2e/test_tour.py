@@ -22,7 +22,7 @@ def test_a_newcomer_segments_and_decodes_what_comes_along(visit, server):
     link.click()
     expect(page.get_by_role("heading", name="Viewer", exact=True, level=1)).to_be_visible()
     expect(page.frame_locator("iframe").get_by_text("hippocampus", exact=False).first).to_be_visible()
-    page.go_back()
+    visit.open("/", "Upload")  # a new visit: the browser remembers that the tour was wanted
     tour.get_by_role("link", name="See what was decoded").click()
     expect(page.get_by_role("heading", name="Results", exact=True, level=1)).to_be_visible()
     expect(page.get_by_text("Simulated data").first).to_be_visible()
