@@ -157,7 +157,7 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
     op.add_column("job", sa.Column("cloned_from", sa.Uuid(), nullable=True))
     op.add_column("job", sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("run", sa.Column("seconds", sa.Float(), nullable=True))
+    op.add_column("run", sa.Column("seconds", sa.Double(), nullable=True))
     for table in ("artifact", "metric"):
         op.drop_index(op.f(f"ix_{table}_job_id"), table)
         op.create_index(op.f(f"ix_{table}_job_id_run_id"), table, ["job_id", "run_id"], unique=False)
