@@ -10,7 +10,7 @@ from voxelight.medseg.reliability import BINS, Reliability
 
 _WIDTH, _LEFT, _ROW, _FOOT = 460, 96, 34, 34
 _SIDE = 260
-_RIGHT = 12
+_EDGE, _RIGHT = 54, 12
 
 
 def draw_strips(rows: Sequence[tuple[str, Sequence[float], Interval]], title: str) -> str:
@@ -49,9 +49,9 @@ def draw_volumes(pairs: Sequence[tuple[float, float]], label: str) -> str:
     label : name
     """
     most = max([value for pair in pairs for value in pair], default=0) * 1.05 or 1.0
-    parts = [_square(), f'<path class="ideal" d="M40 {_SIDE - 30}L{_SIDE - _RIGHT} 22"/>']
-    for found, reference in pairs:
-        across = 40 + reference / most * (_SIDE - 40 - _RIGHT)
+    parts = [_square(), f'<path class="ideal" d="M{_EDGE} {_SIDE - 30}L{_SIDE - _RIGHT} 22"/>']
+    for found, reference in (pair for pair in pairs if any(pair)):
+        across = _EDGE + reference / most * (_SIDE - _EDGE - _RIGHT)
         down = _SIDE - 30 - found / most * (_SIDE - 52)
         alone = min(found, reference) == 0
         parts.append(f'<circle class="{"missed" if alone else "dot"}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>')
@@ -66,9 +66,9 @@ def draw_reliability(reliability: Reliability, title: str) -> str:
     certainty = reliability.certainty[there] / reliability.voxels[there]
     right = reliability.right[there] / reliability.voxels[there]
     share = reliability.voxels[there] / reliability.voxels.sum()
-    parts = [_square(), f'<path class="ideal" d="M40 {_SIDE - 30}L{_SIDE - _RIGHT} 22"/>']
+    parts = [_square(), f'<path class="ideal" d="M{_EDGE} {_SIDE - 30}L{_SIDE - _RIGHT} 22"/>']
     for x, y, size in zip(certainty, right, share, strict=True):
-        across, down = 40 + x * (_SIDE - 40 - _RIGHT), _SIDE - 30 - y * (_SIDE - 52)
+        across, down = _EDGE + x * (_SIDE - _EDGE - _RIGHT), _SIDE - 30 - y * (_SIDE - 52)
         parts.append(f'<circle class="dot" cx="{across:.1f}" cy="{down:.1f}" r="{2 + 9 * np.sqrt(size):.1f}"/>')
     parts += _name_axes("Confidence", "Share that is right", "1")
     told = f"{title}: expected calibration error {reliability.ece:.4f} over {int(there.sum())} of {BINS} bins"
@@ -88,21 +88,22 @@ def _tick(value: float, height: int) -> str:
 
 
 def _square() -> str:
-    return f'<path class="axis" d="M40 22V{_SIDE - 30}H{_SIDE - _RIGHT}"/>'
+    return f'<path class="axis" d="M{_EDGE} 22V{_SIDE - 30}H{_SIDE - _RIGHT}"/>'
 
 
 def _name_axes(across: str, up: str, most: str) -> list[str]:
     return [
         f'<text x="{_SIDE / 2 + 20:.0f}" y="{_SIDE - 6}" text-anchor="middle">{across}</text>',
-        f'<text x="40" y="14">{up}</text>',
-        f'<text x="36" y="{_SIDE - 26}" text-anchor="end">0</text>',
-        f'<text x="36" y="28" text-anchor="end">{most}</text>',
+        f'<text x="{_EDGE}" y="14">{up}</text>',
+        f'<text x="{_EDGE - 4}" y="{_SIDE - 26}" text-anchor="end">0</text>',
+        f'<text x="{_EDGE - 4}" y="28" text-anchor="end">{most}</text>',
         f'<text x="{_SIDE - _RIGHT}" y="{_SIDE - 16}" text-anchor="end">{most}</text>',
     ]
 
 
 def _figure(width: int, height: int, told: str, parts: Sequence[str]) -> str:
+    shape = "figure square" if width == height else "figure"
     return (
-        f'<svg class="figure" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told, quote=True)}">'
+        f'<svg class="{shape}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told, quote=True)}">'
         f"<title>{escape(told)}</title>{''.join(parts)}</svg>"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxelight.medseg.compare import PairedTest, find_fold_differences, nadeau_bengio, wilcoxon
+from voxelight.medseg.detection import PatientScore
 from voxelight.medseg.evaluate import Interval, mean_by_person
 from voxelight.medseg.metrics import CaseScores, LabelScores
 from voxelight.medseg.reliability import Reliability, pool
@@ -107,6 +108,12 @@ def find_scores(
     """Return ``case -> score`` of the cases that have it."""
     found = {case.case: _read(case.labels[label], metric, found_above) for case in cases if label in case.labels}
     return {case: value for case, value in found.items() if value is not None}
+
+
+def find_patients(cases: Sequence[CaseScores], label: str) -> list[PatientScore]:
+    """Return what patient-wise detection is counted from, a case a patient."""
+    there = [case.labels[label] for case in cases if label in case.labels]
+    return [PatientScore(each.dice or 0.0, each.reference_ml, each.found_ml) for each in there]
 
 
 def compare_runs(

@@ -7,12 +7,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
+from math import isnan
 from typing import Any
 
 from voxelight.medseg.charts import draw_reliability, draw_strips, draw_volumes
 from voxelight.medseg.compare import PairedTest
+from voxelight.medseg.detection import count_patients, rates_by_volume
 from voxelight.medseg.evaluate import Interval
-from voxelight.medseg.evaluation import METRICS, Evaluation, LabelSummary, find_scores
+from voxelight.medseg.evaluation import (
+    FOUND_ABOVE,
+    METRICS,
+    Evaluation,
+    LabelSummary,
+    find_patients,
+    find_scores,
+)
 from voxelight.medseg.metrics import CaseScores, LabelScores
 from voxelight.medseg.reliability import BAND_MM, Reliability
 
@@ -22,6 +31,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _COLUMNS = ("case", "person", "label", "presence", "dice", "iou", "nsd", "hd95_mm", "found_ml", "reference_ml",
             "volume_error_ml", "volume_error_percent", "ece", "ece_border")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_RATES = ("recall", "precision", "specificity", "f1")
+_LEAST_ML = 0.1
 _TESTS = {"wilcoxon": "Wilcoxon over persons", "nadeau_bengio": "corrected t over folds"}
 _NO_LABEL = {"both": "in both", "missed": "missed", "invented": "found where there is none", "neither": "in neither"}
 
@@ -34,6 +45,7 @@ def write_json(evaluation: Evaluation) -> str:
         "notice": NOTICE,
         "tolerance_mm": evaluation.tolerance_mm,
         "labels": [asdict(summary) for summary in evaluation.labels],
+        "detection": _find_detection(evaluation),
         "calibration": {
             "everywhere": _describe(evaluation.reliability),
             "border": _describe(evaluation.border),
@@ -82,6 +94,7 @@ def write_page(evaluation: Evaluation) -> str:
     sections = (
         ("Scores", _write_scores(evaluation)),
         (f"Against {evaluation.other}", _write_tests(evaluation)) if evaluation.tests else None,
+        ("Detection", _write_detection(evaluation)),
         ("Volumes", _write_volumes(evaluation)),
         ("Calibration", _write_calibration(evaluation)) if evaluation.reliability else None,
         ("Cases, the worst first", _write_cases(evaluation)),
@@ -133,6 +146,35 @@ def _write_tests(evaluation: Evaluation) -> str:
     ]
     caption = "This run minus the other, on the cases that both have."
     return _table(caption, ("Label", "Score", "Difference, 95 %", "p", "Test", "Pairs"), rows)
+
+
+def _write_detection(evaluation: Evaluation) -> str:
+    rows = []
+    for label, found in _find_detection(evaluation).items():
+        rates = [f"{found['rates'][name]:.3f}" for name in _RATES]
+        bins = [f"{name}: {each['recall']:.3f} of {each['patients']:.0f}" for name, each in found["by_volume"].items()]
+        rows.append((label, *rates, "; ".join(bins)))
+    caption = (
+        f"A case is found where its Dice is above {FOUND_ABOVE:g} and its reference above {_LEAST_ML:g} ml (Bouget et "
+        "al. 2021). Recall by volume of the reference."
+    )
+    return _table(caption, ("Label", *(name.capitalize() for name in _RATES), "Recall by volume"), rows)
+
+
+def _find_detection(evaluation: Evaluation) -> dict[str, Any]:
+    found = {}
+    for summary in evaluation.labels:
+        patients = find_patients(evaluation.cases, summary.label)
+        counts = count_patients(patients, "tp", _LEAST_ML, FOUND_ABOVE)
+        there = {
+            name: {key: None if isnan(value) else float(value) for key, value in rates.items()}
+            for name, rates in rates_by_volume(patients, volume_ml=_LEAST_ML, cut_off=FOUND_ABOVE).items()
+            if rates["patients"]
+        }
+        numbers = {name: int(count) for name, count in asdict(counts).items()}
+        rates = {name: float(rate) for name, rate in counts.rates().items()}
+        found[summary.label] = {"counts": numbers, "rates": rates, "by_volume": there}
+    return found
 
 
 def _write_volumes(evaluation: Evaluation) -> str:

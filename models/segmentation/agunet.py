@@ -67,8 +67,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (b, outputs, i, j, k)."""
-        x = self.drop(F.relu(self.bn1(self.conv1(x))))
-        return cast(Tensor, self.drop(F.relu(self.bn2(self.conv2(x)))))
+        x = self.drop(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return cast(Tensor, self.drop(F.relu(self.bn2(self.conv2(x)), inplace=True)))
 
 
 class Encoder(ConvBlock):
@@ -81,7 +81,7 @@ class Encoder(ConvBlock):
     def forward(self, x: Tensor, image: Tensor | None = None) -> Tensor:
         """Return features (b, outputs, i, j, k) from those above and the image averaged to this level."""
         if self.ms_conv is not None and image is not None:
-            x = torch.cat([F.relu(self.ms_conv(image)), x], dim=1)
+            x = torch.cat([F.relu(self.ms_conv(image), inplace=True), x], dim=1)
         return super().forward(x)
 
 
@@ -104,7 +104,7 @@ class AttentionGate(nn.Module):
         """Return the map psi, tensor (b, 1, i, j, k) in [0, 1]."""
         gating, skip = self.g_bn(self.g_conv(g)), self.x_bn(self.x_conv(x))
         both = gating + skip if self.adds else torch.cat([gating, skip], dim=1)
-        return torch.sigmoid(self.psi_bn(self.psi_conv(F.relu(both))))
+        return torch.sigmoid(self.psi_bn(self.psi_conv(F.relu(both, inplace=True))))
 
     def forward(self, g: Tensor, x: Tensor) -> Tensor:
         """Return the skip x (b, c, i, j, k), weighed by what it and the gating features g (b, c', i, j, k) show."""
@@ -124,7 +124,7 @@ class Decoder(ConvBlock):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Return features (b, outputs, 2i, 2j, 2k) from those below and the skip of this level."""
         # Keras' "same" keeps the front of the full transposed convolution, so the last plane of each axis goes.
-        x = F.relu(self.up_bn(self.up(x)[:, :, :-1, :-1, :-1]))
+        x = F.relu(self.up_bn(self.up(x)[:, :, :-1, :-1, :-1]), inplace=True)
         if skip is not None:
             x = torch.cat([x, skip if self.ag is None else self.ag(x, skip)], dim=1)
         return super().forward(x)

@@ -84,6 +84,9 @@ def test_json_and_csv_hold_every_case(evaluation):
     assert [case["case"] for case in content["cases"]] == [f"case{n}" for n in range(6)]
     assert content["labels"][1]["presence"]["missed"] == 1
     assert content["cases"][0]["labels"]["core"]["dice"] is None
+    counts = content["detection"]["edema"]["counts"]
+    assert (counts["tp"], counts["fn"]) == (5, 1)
+    assert content["detection"]["edema"]["rates"]["recall"] == pytest.approx(5 / 6, abs=1e-5)
     assert content["calibration"]["everywhere"]["ece"] == pytest.approx(evaluation.reliability.ece)
     rows = list(csv.DictReader(io.StringIO(write_csv(evaluation))))
     assert len(rows) == 12
