@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxelight.models.checkpoints import read_checkpoint
 from voxelight.models.errors import BadInput
 from voxelight.storage.imports import Foreign, Wishes, not_understood, read_json
+
+if TYPE_CHECKING:
+    from voxelight.models.checkpoints import Tensors
 
 _WEIGHTS = ("model.safetensors", "model.pt")
 _SILENT = {
@@ -62,7 +65,7 @@ def read_monai(folder: Path, wishes: Wishes) -> Foreign:
     return Foreign(recipe, [_read_weights(folder)], "a MONAI bundle", source, str(metadata.get("license") or ""), blend)
 
 
-def _read_weights(folder: Path) -> Mapping[str, Any]:
+def _read_weights(folder: Path) -> "Tensors":
     there = [folder / "models" / name for name in _WEIGHTS if (folder / "models" / name).is_file()]
     if not there:
         raise BadInput("a bundle without weights", f"models/{' or models/'.join(_WEIGHTS)}", "Copy the whole bundle.")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from voxelight.models.errors import BadInput
-from voxelight.models.segmentation.imported import open_onnx
+from voxelight.models.segmentation.imported import carry_file, open_onnx
 from voxelight.storage.imports import Foreign, Wishes, not_understood
 
 _MOST_BYTES = 2 << 30
@@ -52,10 +52,7 @@ def read_raidionics(folder: Path, wishes: Wishes) -> Foreign:
         "overlap": told.getfloat("Training", "patch_overlap", fallback=0.5),
         "mirror_average": False,
     }
-    import torch
-
-    state = {"file": torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())}
-    return Foreign(recipe, [state], "a Raidionics ONNX model", folder.name, "", _DIFFERENCES)
+    return Foreign(recipe, [{"file": carry_file(content)}], "a Raidionics ONNX model", folder.name, "", _DIFFERENCES)
 
 
 def _read_ini(path: Path) -> configparser.ConfigParser:

@@ -14,7 +14,7 @@ from voxelight.models.errors import BadInput
 from voxelight.storage.trained import TrainedModel, TrainedModels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from voxelight.models.checkpoints import Tensors
 
 _MOST_JSON = 16 << 20
 
@@ -52,7 +52,7 @@ class Foreign:
     """
 
     recipe: Mapping[str, Any]
-    states: "Sequence[Mapping[str, Tensor]]"
+    states: "Sequence[Tensors]"
     origin: str
     source: str
     licence: str

@@ -22,9 +22,9 @@ from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
 from voxelight.models.records import hash_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from voxelight.models.checkpoints import Tensors
 
-    States = list[dict[str, Tensor]]
+    States = list[Tensors]
 
 _FACTS, _CARD, _PART = "model.json", "card.md", ".part"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")

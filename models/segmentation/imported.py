@@ -187,6 +187,11 @@ class OnnxNetwork(nn.Module):
         return values.clamp(min=_LEAST).log() if self._gives == "probabilities" else values
 
 
+def carry_file(content: bytes) -> Tensor:
+    """Return the bytes of a file as a tensor, as `OnnxNetwork` carries it."""
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+
+
 def open_onnx(content: bytes) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
     """Return what computes the first output of an ONNX file.
 
