@@ -99,6 +99,7 @@ def plan_recipe(found: Fingerprint, wishes: Wishes = Wishes()) -> PlanOfRecipe:
         validation=0.1 if found.cases >= 10 else 0.0,
         validate_steps=max(1, wishes.steps // 20),
         average=0.995,
+        settling=min(100, wishes.steps),
         augmentation=Augmentation(mirror=0.0 if sided else 0.5, mirror_axes=(0,)),
     )
     recipe = SegmentationRecipe(

@@ -1,8 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
+from voxelight.app.pipelines.segmenters import find_known
+from voxelight.medseg.losses import LOSSES
 from voxelight.medseg.recipes import find_recipe, list_recipes
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.train import build_network
 from voxelight.models.errors import NotFound
 
 
@@ -20,7 +23,7 @@ def test_a_recipe_says_what_it_is_for_and_what_not(recipe):
 
 
 def test_an_unknown_recipe_is_answered_with_those_known():
-    with pytest.raises(NotFound, match="hippocampus-agunet, hippocampus-mni"):
+    with pytest.raises(NotFound, match="hippocampus-agunet, .*hippocampus-mni"):
         find_recipe("hippocampus")
 
 
@@ -45,3 +48,17 @@ def test_recipes_that_share_weights_share_the_network():
     crop, head = find_recipe("hippocampus-agunet"), find_recipe("hippocampus-mni")
     shared = ("network", "config", "weights", "labels", "spacing_mm", "normalisation", "patch")
     assert all(getattr(crop, name) == getattr(head, name) for name in shared)
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in list_recipes() if recipe.training], ids=lambda each: each.name)
+def test_a_recipe_that_is_trained_builds_its_network_for_its_labels(recipe):
+    network = build_network(recipe)
+    assert network.config.classes == len(recipe.labels) + 1
+    flat = getattr(network.config, "spatial_dims", 3) == 2
+    assert (recipe.training.window[2] == 1) == (recipe.patch[2] == 1) == flat
+    assert recipe.training.loss in LOSSES
+
+
+def test_weights_that_do_not_ship_are_trained_first(tmp_path):
+    with pytest.raises(NotFound, match="voxelight train hippocampus-daunet"):
+        find_known(tmp_path, "hippocampus-daunet")

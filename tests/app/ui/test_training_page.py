@@ -75,7 +75,7 @@ def test_a_training_is_started_followed_and_becomes_a_model(visit, services, pai
     app = visit("training", job=str(job.id))
     assert not app.exception
     assert "mine can be named in a segmentation now" in words(app)
-    assert len(app.get("arrow_vega_lite_chart")) == 2, "the loss, and the Dice of those that are looked at"
+    assert len(app.get("vega_lite_chart")) == 2, "the loss, and the Dice of those that are looked at"
     assert "mine" in [recipe.name for recipe in services.recipes.list()]
     assert any("step 6 of 6" in str(bar.proto) for bar in app.get("progress"))
 
