@@ -23,7 +23,7 @@ def test_a_recipe_says_what_it_is_for_and_what_not(recipe):
 
 
 def test_an_unknown_recipe_is_answered_with_those_known():
-    with pytest.raises(NotFound, match="hippocampus-agunet, .*hippocampus-mni"):
+    with pytest.raises(NotFound, match=r"hippocampus-agunet, .*hippocampus-mni"):
         find_recipe("hippocampus")
 
 
