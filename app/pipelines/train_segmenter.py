@@ -247,7 +247,9 @@ class OpenTraining:
         assert training is not None
         curve = Logs([TrainingLog(folder / "curve.jsonl"), RunCurve(self._stores, run.id, training.steps)])
         hooks = Hooks(CheckpointFolder(folder / "checkpoints"), curve, pause=_ask_now_and_then(go_on))
-        options = LoopOptions(_CHECKPOINT_S, self._options.checkpoint_steps)
+        # Only a GPU is slowed down by a look at its losses.
+        look = LoopOptions().log_steps if self._device.startswith("cuda") else 1
+        options = LoopOptions(_CHECKPOINT_S, self._options.checkpoint_steps, look)
         return fit_fold(self._cases, self._recipe, self._split, _fold_of(run), self._device, hooks, options)
 
     def _report(self, run: Run, fit: "FoldFit") -> Outcome:
