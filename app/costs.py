@@ -31,6 +31,7 @@ class Cost:
 COSTS: dict[str, tuple[Cost, ...]] = {
     "hippocampus-agunet": (Cost("cpu", 0.61, 1.12, "8 crops of the Medical Segmentation Decathlon"),),
     "hippocampus-mni": (Cost("cpu", 1.99, 1.21, "3 runs on the MNI template of nilearn"),),
+    "hippocampus-t1": (Cost("cpu", 10.1, 1.4, "3 runs on the MNI template of nilearn, tilted and stretched"),),
     "miyawaki-ridge": (Cost("cpu", 0.05, 0.23, "20 held-out stimuli of Miyawaki et al. 2008"),),
     "simulated-ridge": (Cost("cpu", 0.09, 0.32, "12 photographs of the simulated subject of the demo"),),
     "mindeye2": (Cost("gpu", 0.86, 25.5, "H100 80 GB, published sampling, batches of 24, random weights"),),

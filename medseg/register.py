@@ -20,10 +20,10 @@ Affine = NDArray[np.float64]
 Linear = TypeVar("Linear", sitk.Euler3DTransform, sitk.Similarity3DTransform, sitk.AffineTransform)
 _BINS = 32
 _COARSE_MM, _MIDDLE_MM, _FINE_MM = 8.0, 4.0, 2.0
-_TILTS_DEG = (-30.0, 0.0, 30.0)
+_TILTS_DEG = (-30.0, -15.0, 0.0, 15.0, 30.0)
 _SHIFTS_MM = (-40.0, -20.0, 0.0, 20.0)  # a field with a neck has its centre below that of the brain
 _SHARE = 0.2  # of the voxels of the finest grid, every fifth
-_STARTS = 3  # of the best placements, which are refined
+_STARTS = 4  # of the best placements, which are refined
 
 
 @dataclass(frozen=True, eq=False)

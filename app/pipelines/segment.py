@@ -164,6 +164,10 @@ class OpenSegmentation:
         read = self._ahead.take(str(run.scan_id))
         self._ahead.start(self._find_next(run))
         found = label(read.prepared, self._segmenter, self._options.confidence, _now_and_then(go_on))
+        if read.placed is not None:
+            from voxelight.medseg.find import refuse_empty
+
+            refuse_empty(found.label_map, self._segmenter.recipe)
         provenance = self._describe(run, read)
         return Outcome(
             files=tuple(_encode(image_stem(run.scan.name), read, found, _sidecar(run, found, provenance))),
