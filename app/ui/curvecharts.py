@@ -27,8 +27,8 @@ def show_curves(curves: Sequence[CurveAnswer]) -> None:
     right.altair_chart(_draw(scores, "Dice of validation cases", log=False), width="stretch")
 
 
-def show_steps(curves: Sequence[CurveAnswer]) -> None:
-    """Show how far each item is, in steps, with the last loss and Dice."""
+def show_steps(curves: Sequence[CurveAnswer], stopped: bool) -> None:
+    """Show how far each item is, in steps, with the last loss and Dice; one of a stopped job is about to end."""
     for curve in curves:
         last = curve.points[-1] if curve.points else None
         done = last.step + 1 if last else 0
@@ -36,7 +36,8 @@ def show_steps(curves: Sequence[CurveAnswer]) -> None:
         said = [f"{name} {last.values[name]:.4f}" for name in ("loss",) if last and name in last.values]
         dice = [point.values["dice"] for point in curve.points if "dice" in point.values]
         said += [f"Dice {dice[-1]:.3f}, best {max(dice):.3f}"] if dice else []
-        text = f"{curve.item}: {curve.status}, step {done} of {total}" + (f", {', '.join(said)}" if said else "")
+        state = "stopping" if stopped and curve.status == "running" else curve.status
+        text = f"{curve.item}: {state}, step {done} of {total}" + (f", {', '.join(said)}" if said else "")
         st.progress(min(1.0, done / max(1, total)), text=text)
 
 

@@ -42,7 +42,7 @@ def _show(services: Services, job: JobAnswer) -> None:
     with problems_shown():
         curves = services.trainings.read_curves(job.id)
         show_head(job)
-        show_steps(curves)
+        show_steps(curves, job.status == "cancelled")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _offer_verbs(services, job)
             link_page("jobs", "Items and log", "list", job=str(job.id))
