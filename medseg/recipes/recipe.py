@@ -53,7 +53,7 @@ class SegmentationRecipe(_Options):
 
     Parameters
     ----------
-    bids_label : what a label map is called in BIDS (``seg-<label>``), letters and digits alone; empty: those of the name
+    bids_label : what a label map is called in BIDS (``seg-<label>``), letters and digits; empty: those of the name
     network, config : a name of `models.registry.SEGMENTERS` and its options
     weights : a name of `models.weights.WEIGHTS`
     labels : label number of the network -> name

@@ -31,7 +31,9 @@ def test_help_needs_no_database(loaded_by):
     assert not loaded_by("voxelight.app.cli") & SERVICE
 
 
-@pytest.mark.parametrize("module", ["voxelight.medseg.train_folds", "voxelight.medseg.segment", "voxelight.neuro.folds"])
+@pytest.mark.parametrize(
+    "module", ["voxelight.medseg.train_folds", "voxelight.medseg.segment", "voxelight.neuro.folds"]
+)
 def test_the_pipelines_run_without_the_service(loaded_by, module):
     assert not loaded_by(module) & SERVICE
 
