@@ -40,9 +40,7 @@ def test_a_surface_encloses_the_volume_of_its_label_where_that_lies(diagonal):
         assert mesh.volume / 1000 == pytest.approx(volumes[surface.name], rel=0.03), "positive: faces look outwards"
         assert surface.volume_ml == pytest.approx(mesh.volume / 1000, rel=1e-4)
         side = 1 if surface.number == 1 else -1
-        expected = MIDDLE_MM + np.array(
-            [side * 3 / 8 * RADIUS_MM, 0, 0]
-        )  # middle of the mass of half a ball
+        expected = MIDDLE_MM + np.array([side * 3 / 8 * RADIUS_MM, 0, 0])  # middle of the mass of half a ball
         assert np.allclose(mesh.center_mass, expected, atol=0.7)
 
 
