@@ -98,7 +98,7 @@ dicom-seg/     label maps of scans that came as DICOM, on their series
 rtstruct/      contours of the same, for planning systems
 surfaces/      STL a label and one GLB, in RAS mm
 colours/       names and colours of labels for 3D Slicer (.ctbl) and ITK-SNAP
-pictures/      grids and overlays as PNG
+pictures/      grids of what was decoded, overlays and contact sheets of label maps, as PNG
 tables/        every score with its interval, as CSV and Parquet; volumes by label, as CSV
 report/        one HTML page and the same as PDF; evaluations of jobs
 provenance.jsonl  one line a result: recipe, seed, options, hashes of inputs, weights and files

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from voxelight.app.exports.entries import Contents, Entry, Member, folder_of, path_part, short
-from voxelight.app.schemas import DECODING, JobAnswer, ResultAnswer
+from voxelight.app.exports.entries import Contents, Entry, Member, folder_of, list_maps, path_part, read_map, short
+from voxelight.app.schemas import DECODING, ArtifactAnswer, JobAnswer, ResultAnswer
 
 _ROOT = "pictures"
 _A_GRID = 12
@@ -12,7 +12,7 @@ _JOB_ROLES = ("contact_sheet", "relevance")
 
 
 class PicturesFormat:
-    """PNG: a grid for every dozen decoded stimuli of a job, overlays of label maps, and the pictures of a job."""
+    """PNG: a grid for every dozen decoded stimuli, overlays and sheets of label maps, the pictures of a job."""
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
@@ -25,6 +25,9 @@ class PicturesFormat:
             for file in entry.find("overlay"):
                 path = f"{_ROOT}/{folder_of(entry.result)}/{path_part(file.name)}"
                 yield Member(path, self._contents.stream(file))
+            for file, name, _ in list_maps(entry):
+                path = f"{_ROOT}/{folder_of(entry.result)}/{name}_sheet.png"
+                yield Member(path, [draw_cuts(self._contents, entry, file)])
             return
         if entry.result.kind not in DECODING:
             return
@@ -61,6 +64,17 @@ class PicturesFormat:
             drawn = draw_stages(some, result.simulated, result.random_weights, title, most=_A_GRID)
             self._drawn[folder] = self._drawn.get(folder, 0) + 1
             yield Member(f"{folder}/grid-{self._drawn[folder]:03d}.png", [encode_png(drawn)])
+
+
+def draw_cuts(contents: Contents, entry: Entry, file: ArtifactAnswer) -> bytes:
+    """Return a label map on its image cut by cut, as PNG; the person's left is on the left."""
+    from voxelight.medseg.sheets import draw_sheet
+    from voxelight.storage.formats.images import encode_png
+    from voxelight.storage.formats.volumes import read_image
+
+    with contents.open_file(entry.scan_sha256, entry.result.scan) as path:
+        volume, _ = read_image(path)
+    return encode_png(draw_sheet(volume, read_map(contents, entry, file)))
 
 
 def list_stages(contents: Contents, entry: Entry) -> list[Any]:

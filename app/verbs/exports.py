@@ -210,7 +210,7 @@ def _count(entries: Sequence[Entry], of_jobs: dict[str, int]) -> list[FormatAnsw
             "Nothing was segmented.",
         ),
         "pictures": (
-            pictures + sum(of_jobs.get(role, 0) for role in ("contact_sheet", "relevance")),
+            maps + pictures + sum(of_jobs.get(role, 0) for role in ("contact_sheet", "relevance")),
             "Nothing was drawn or decoded to pictures.",
         ),
         "tables": (scores, "No result has a score."),

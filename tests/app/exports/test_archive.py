@@ -104,6 +104,14 @@ def test_everything_at_once_with_provenance_and_what_could_not_be_made(services,
     assert plan["nifti"].files == 3
 
 
+def test_a_label_map_comes_with_its_sheet_cut_by_cut(services, segmented, tmp_path):
+    names = export(services, tmp_path, "pictures", job=segmented.id)
+    sheets = {(tmp_path / name).read_bytes() for name in names if name.endswith("segmentation_sheet.png")}
+    assert sheets == {
+        services.sheets.draw(result.id)[0] for result in services.results.query(ResultQuery(job=segmented.id)).items
+    }
+
+
 def test_a_label_map_of_a_series_becomes_a_dicom_seg_that_refers_to_it(services, from_dicom, tmp_path):
     names = export(services, tmp_path, "dicom-seg", job=from_dicom.id)
     [name] = [name for name in names if name.endswith(".dcm")]
