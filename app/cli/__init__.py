@@ -24,7 +24,10 @@ COMMANDS = {
         "voxelight.app.cli.decode:decode",
         "Decode seen pictures and their captions from betas with a trained decoder.",
     ),
-    "evaluate": ("voxelight.app.cli.evaluate:evaluate", "Evaluate what a job decoded or segmented; compare two."),
+    "evaluate": (
+        "voxelight.app.cli.evaluate:evaluate",
+        "Evaluate what a job decoded or segmented, or compare two jobs.",
+    ),
     "relevance": (
         "voxelight.app.cli.relevance:relevance",
         "Map where in the brain the decoder of a finished job looks.",
@@ -38,16 +41,22 @@ COMMANDS = {
         "Plan how a network is trained on a folder of cases, and write it as a recipe to read and edit.",
     ),
     "train": ("voxelight.app.cli.train:train", "Fit the weights of a segmentation recipe."),
-    "calibrate": ("voxelight.app.cli.calibrate:calibrate", "Fit how certain a segmentation recipe says to be."),
+    "calibrate": (
+        "voxelight.app.cli.calibrate:calibrate",
+        "Fit the temperature of a segmentation recipe on held-out cases.",
+    ),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
     "jobs": ("voxelight.app.cli.jobs:jobs", "Submit, follow, cancel, repeat and copy jobs."),
-    "corrections": ("voxelight.app.cli.corrections:corrections", "List and add corrections of label maps."),
+    "corrections": (
+        "voxelight.app.cli.corrections:corrections",
+        "List corrections of a label map, and add one that was drawn elsewhere.",
+    ),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "export": ("voxelight.app.cli.export:export", "Take results home as one file, with provenance and citations."),
-    "delete": ("voxelight.app.cli.delete:delete", "Delete for good, with a receipt."),
+    "delete": ("voxelight.app.cli.delete:delete", "Delete for good: rows, files, vectors and reports, with a receipt."),
     "reviews": ("voxelight.app.cli.reviews:reviews", "Review results, compare reviewers, find cases that stand apart."),
     "followup": (
         "voxelight.app.cli.followup:followup",

@@ -38,6 +38,7 @@ def test_a_training_is_started_and_stopped_in_the_browser(server, visit, cases):
     visit.page.get_by_label("Labels").press("Enter")
     visit.page.get_by_label("Name of the model").fill("from-the-page")
     visit.page.get_by_label("Name of the model").press("Enter")
+    visit.settle()
     visit.page.get_by_text("Network, steps, seed and queue").click()
     visit.choose("Network", "segresnet")
     visit.page.get_by_label("Gradient steps").fill("6")

@@ -131,7 +131,7 @@ def test_a_mirrored_head_gives_the_mirrored_labels(template, for_heads):
 def test_a_head_away_from_mni_space_is_refused(template, for_heads):
     affine = template.geometry.affine.copy()
     affine[:3, 3] += [0, 150, 0]
-    with pytest.raises(BadInput, match="Register the head to MNI152"):
+    with pytest.raises(BadInput, match="Use hippocampus-t1, which aligns the head"):
         segment(Volume(template.array, Geometry(template.geometry.shape, affine)), for_heads)
 
 
@@ -143,7 +143,7 @@ def make(shape, spacing=1.0, channels=1):
 @pytest.mark.parametrize(
     ("volume", "said"),
     [
-        (make((120, 40, 40)), "hippocampus-mni"),
+        (make((120, 40, 40)), "hippocampus-t1 for a whole head"),
         (make((30, 30, 2)), "8 to"),
         (make((30, 30, 30), spacing=0.01), "8 to"),
         (make((30, 30, 30), channels=2), "2 channels"),
