@@ -24,7 +24,7 @@ from voxelight.storage.training_log import TrainingLog
 
 @pytest.mark.parametrize(
     ("network", "more"),
-    [("agunet", {}), ("segresnet", {"config": {"spatial_dims": 2}, "window": (16, 16, 1), "batch": 8, "steps": 80})],
+    [("agunet", {}), ("segresnet", {"config": {"spatial_dims": 2}, "window": (16, 16, 1), "batch": 8, "steps": 140})],
     ids=["volumes", "slices"],
 )
 def test_a_network_learns_from_few_cases(network, more):
