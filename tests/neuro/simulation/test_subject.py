@@ -57,7 +57,8 @@ def test_trials_are_labelled(simulated, plan):
 def test_a_subject_is_the_same_whatever_is_simulated_beside_it(photographs, plan, simulated):
     subject, betas = simulated
     alone = simulate(make_subject(1, photographs, subject.options), photographs, plan, sessions=1)
-    assert alone.values.tobytes() == betas.values[:300].tobytes()
+    # To rounding: products of another shape may sum in another order.
+    np.testing.assert_allclose(alone.values, betas.values[:300], rtol=1e-5, atol=1e-6)
     assert alone.stimulus_ids.tolist() == betas.stimulus_ids[:300].tolist()
 
 
