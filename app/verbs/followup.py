@@ -22,7 +22,7 @@ from voxelight.app.schemas_reviews import (
 from voxelight.medseg.followup import MinimalChange, Timepoint, follow
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.queries import find_dataset
-from voxelight.storage.schema import Artifact, Correction, Metric, Run, Scan, Segmentation, Subject
+from voxelight.storage.schema import Artifact, Correction, ImagingSession, Job, Metric, Run, Scan, Segmentation, Subject
 from voxelight.storage.stores import Stores
 
 _SPREAD = "spread of the networks"
@@ -48,18 +48,15 @@ class FollowUp:
             There is no such data set.
         """
         with self._stores.sessions() as session:
-            rows = session.execute(select_results(find_dataset(session, dataset).id)).all()
-        grouped: dict[tuple[str, str], list[Found]] = defaultdict(list)
-        for run, found in rows:
-            grouped[run.subject.label, run.job.recipe].append((run, found))
+            row = find_dataset(session, dataset)
+            places = session.execute(select_places(row.id)).all()
+            labels = _find_labels(session, row.id) if places else {}
+        grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for subject, recipe, visit in places:
+            grouped[subject, recipe].append(visit)
         return [
-            SeriesAnswer(
-                subject=subject,
-                recipe=recipe,
-                sessions=sorted({run.scan.imaging_session.label for run, _ in rows}, key=_in_order),
-                labels=list(dict.fromkeys(name for _, found in rows for name in found.labels.values())),
-            )
-            for (subject, recipe), rows in sorted(grouped.items(), key=lambda each: _in_order(each[0][0]))
+            SeriesAnswer(subject=subject, recipe=recipe, sessions=sorted(visits, key=_in_order), labels=labels[recipe])
+            for (subject, recipe), visits in sorted(grouped.items(), key=lambda each: _in_order(each[0][0]))
         ]
 
     def show(self, dataset: str, subject: str, query: FollowupQuery) -> FollowupAnswer:
@@ -102,6 +99,31 @@ class FollowUp:
                 warnings=[_AS_SCANNED, *warnings],
                 notice=NOTICE,
             )
+
+
+def select_places(dataset_id: uuid.UUID) -> Select[str, str, str]:
+    """Return the question for each subject, recipe and session that a data set has label maps of, once each."""
+    return (
+        select(Subject.label, Job.recipe, ImagingSession.label)
+        .join(Run, Run.subject_id == Subject.id)
+        .join(Segmentation, Segmentation.run_id == Run.id)
+        .join(Job, Run.job_id == Job.id)
+        .join(Scan, Run.scan_id == Scan.id)
+        .join(ImagingSession, Scan.imaging_session_id == ImagingSession.id)
+        .where(Subject.dataset_id == dataset_id, Run.status == "done")
+        .distinct()
+    )
+
+
+def _find_labels(session: Session, dataset_id: uuid.UUID) -> dict[str, list[str]]:
+    """Return the names of labels by recipe; all label maps of one job have the same."""
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    jobs = select(Job.id, Job.recipe).where(Job.dataset_id == dataset_id).order_by(Job.created_at, Job.id)
+    for job, recipe in session.execute(jobs).all():
+        one = select(Segmentation.labels).join(Run, Segmentation.run_id == Run.id).where(Run.job_id == job)
+        labels = session.scalar(one.where(Run.status == "done").limit(1)) or {}
+        names[recipe].update(dict.fromkeys(str(name) for name in labels.values()))
+    return {recipe: list(found) for recipe, found in names.items()}
 
 
 def select_results(dataset_id: uuid.UUID, subject: str | None = None) -> Select[Run, Segmentation]:
