@@ -94,7 +94,9 @@ def _show(services: Services, moved: bool) -> None:
     with st.container(border=True, key="tour"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.subheader("First steps", anchor=False, width="content")
-            st.button("Put the tour away", icon=":material/close:", type="tertiary", on_click=_put_away)
+            if st.button("Put the tour away", icon=":material/close:", type="tertiary"):
+                _put_away()
+                st.rerun()  # the whole page, of which this is a part
         first, second, third = st.columns(3)
         segmented = next((job for job in jobs if job.dataset == TEMPLATE_DATASET), None)
         with first:

@@ -121,7 +121,7 @@ def save(visit, label: str, folder: Path) -> Path:
 
 def test_an_export_is_taken_home_and_other_programs_read_it(visit, job, tmp_path):
     visit.open(f"/results?job={job['id']}", "Results")
-    visit.page.get_by_role("link", name="Export", exact=True).last.click()
+    visit.page.get_by_test_id("stMain").get_by_role("link", name="Export", exact=True).first.click()
     expect(visit.page.get_by_role("heading", name="Export", level=1)).to_be_visible()
     expect(visit.page.get_by_text(f"{STIMULI} results", exact=True)).to_be_visible()
     visit.settle()
