@@ -102,7 +102,7 @@ def _show(services: Services, moved: bool) -> None:
         with first:
             _show_step(services, SEGMENT, segmented)
         with second:
-            _show_step(services, DECODE, next((job for job in jobs if job is not segmented), None))
+            _show_step(services, DECODE, next((job for job in jobs if job.simulated), None))
         with third:
             st.markdown("**3. Bring your own**")
             st.caption("Make a data set and drop your files below: MRI, CT, DICOM, betas. They stay on this machine.")
