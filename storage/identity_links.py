@@ -1,35 +1,16 @@
 """What was taken out of headers, sealed: by the new UID of a series, in the database."""
 
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from voxelight.models.errors import NotFound
-from voxelight.storage.identity import IdentityKey
+from voxelight.storage.identity import IdentityKey, SeriesIdentity
 from voxelight.storage.schema import IdentityLink, ImagingSession, Scan, Subject
 
 _KIND = "series"
-
-
-@dataclass(frozen=True)
-class SeriesIdentity:
-    """What a series was before it was cleaned.
-
-    Parameters
-    ----------
-    series_uid : its new SeriesInstanceUID
-    uids : new UID -> original, of study, series, instances and what they refer to
-    patient : keyword -> original value, of patient and study
-    days : by how many days its dates were moved
-    """
-
-    series_uid: str
-    uids: dict[str, str]
-    patient: dict[str, str]
-    days: int
 
 
 def has_links(session: Session) -> bool:
