@@ -1,16 +1,22 @@
 """Whether diffusion matters at all: a cDAL whose noisy label is kept, replaced, shuffled or left out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from voxelight.medseg.cases import Case
 from voxelight.medseg.evaluate import Interval, dice, mean_by_person, paired_difference
+from voxelight.medseg.predict import Segmenter
+from voxelight.medseg.train_samples import prepare_sample
 from voxelight.models.errors import BadInput
 from voxelight.models.segmentation.cdal import CDAL
+from voxelight.models.segmentation.slices import stack_slices
 
 CONDITIONS = ("full", "random-yt", "shuffle-yt", "core-no-diff")
 
@@ -49,7 +55,7 @@ def audit(
     Parameters
     ----------
     network : in evaluation mode
-    images : tensors (context * c, i, j) of one size, in the order of `person_of`
+    images : tensors (context * c, i, j), at least two of each size, in the order of `person_of`
     references : arrays (i, j), label numbers
     person_of : image -> person
     seed : of votes and resampling
@@ -58,7 +64,7 @@ def audit(
     Raises
     ------
     BadInput
-        There are fewer than two images, or their number differs from that of the references or names.
+        There are fewer than two images of a size, or their number differs from that of the references or names.
     """
     if not len(images) == len(references) == len(person_of) or len(images) < 2 or at_once < 2:
         raise BadInput(
@@ -66,6 +72,9 @@ def audit(
             "as many of each, two or more",
             "Give every image its reference and its name; shuffling takes two in a batch.",
         )
+    if min(Counter(tuple(image.shape) for image in images).values()) < 2:
+        raise BadInput("an image that is the only one of its size", "two or more of each size",
+                       "Leave it out: shuffling takes another image of its size.")  # fmt: skip
     names = list(person_of)
     scores = {}
     for condition in CONDITIONS:
@@ -87,13 +96,62 @@ def audit(
     )
 
 
+def audit_segmenter(
+    cases: Iterable[Case], segmenter: Segmenter, person_of: Mapping[str, str] | None = None, seed: int = 0
+) -> Audit:
+    """Audit the cDAL of a recipe on every labelled slice of held-out cases, on the grid that it reads.
+
+    Parameters
+    ----------
+    cases : that training has not seen
+    segmenter : of `predict.build_segmenter`, with one network
+    person_of : case -> person; each case its own without
+    seed : of votes, resampling and bootstrap
+
+    Returns
+    -------
+    Audit
+        its images are slices, ``CASE slice N`` from 0
+
+    Raises
+    ------
+    BadInput
+        The recipe draws no label by diffusion, segments regions of a head, or no two labelled slices have one size.
+    """
+    recipe, [network, *others] = segmenter.recipe, segmenter.networks
+    if others or recipe.regions or not hasattr(network, "draw_votes"):
+        raise BadInput(
+            f"recipe {recipe.name} of {len(segmenter.networks)} networks {recipe.network}",
+            "a recipe of one network cdal for whole images",
+            "Audit one of its folds, or the recipe whose weights it uses.",
+        )
+    images, references, persons = {}, {}, {}
+    for case in cases:
+        sample = prepare_sample(case, recipe)
+        slices = stack_slices(torch.from_numpy(sample.image)[None], recipe.context)
+        for number in np.flatnonzero(sample.labels.any(axis=(0, 1))):
+            name = f"{case.name} slice {number}"
+            images[name], references[name] = slices[number].to(segmenter.device), sample.labels[..., number]
+            persons[name] = (person_of or {}).get(case.name, case.name)
+    sizes = Counter(image.shape for image in images.values())
+    names = [name for name, image in images.items() if sizes[image.shape] > 1]
+    return audit(
+        cast(CDAL, network),
+        [images[name] for name in names],
+        [references[name] for name in names],
+        {name: persons[name] for name in names},
+        seed,
+    )
+
+
 def _answer(
     network: CDAL, images: Sequence[Tensor], condition: str, seed: int, at_once: int
 ) -> list[NDArray[np.integer]]:
     """Return the most probable labels of each image."""
-    found: list[NDArray[np.integer]] = []
+    found: dict[int, NDArray[np.integer]] = {}
     with torch.inference_mode():
-        for batch in _batches(images, at_once):
+        for places in _batches(images, at_once):
+            batch = torch.stack([images[place] for place in places])
             if condition == "core-no-diff":
                 probabilities = network.core(batch)
             else:
@@ -106,15 +164,18 @@ def _answer(
                     see=_find_view(condition, len(batch), Generator(batch.device).manual_seed(seed + 1)),
                 )
                 probabilities = network.probabilities(votes).mean(dim=0)
-            found.extend(probabilities.argmax(dim=1).cpu().numpy())
-    return found
+            found |= dict(zip(places, probabilities.argmax(dim=1).cpu().numpy(), strict=True))
+    return [found[place] for place in range(len(images))]
 
 
-def _batches(images: Sequence[Tensor], at_once: int) -> list[Tensor]:
-    """Return the images in batches of two or more."""
-    count = max(1, len(images) // at_once)
-    parts = np.array_split(np.arange(len(images)), count)
-    return [torch.stack([images[place] for place in part]) for part in parts]
+def _batches(images: Sequence[Tensor], at_once: int) -> list[list[int]]:
+    """Return the places of the images in batches of two or more of one size."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        by_size.setdefault(tuple(image.shape), []).append(place)
+    return [
+        part.tolist() for places in by_size.values() for part in np.array_split(places, max(1, len(places) // at_once))
+    ]
 
 
 def _find_view(condition: str, items: int, generator: Generator) -> Callable[[Tensor], Tensor] | None:

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from voxelight.medseg.audit import CONDITIONS, audit
+from voxelight.medseg.audit import CONDITIONS, audit, audit_segmenter
+from voxelight.medseg.cases import Case
+from voxelight.medseg.predict import Segmenter
+from voxelight.medseg.recipes import find_recipe
 from voxelight.models.errors import BadInput
 from voxelight.models.segmentation.cdal import CDALConfig
+from voxelight.models.values import Geometry, LabelMap, Volume
 
 SMALL = {"width": 8, "multipliers": (1, 2), "encoder_blocks": 1, "latent": 6, "embedding": 8, "votes": 2, "steps": 4}
 
@@ -76,3 +80,47 @@ def test_shuffling_takes_two():
     images, references = draw_images()
     with pytest.raises(BadInput, match="1 images"):
         audit(network, images[:1], references[:1], {"one": "one"})
+
+
+def make_segmenter(generator=None):
+    recipe = find_recipe("hippocampus-cdal")
+    recipe = recipe.model_copy(update={"config": SMALL, "labels": {1: "row"}, "spacing_mm": (1.0, 1.0, 1.0)})
+    network = CDALConfig(**SMALL).build().eval()
+    if generator is not None:
+        network.generator = generator
+    return Segmenter(recipe, (network,), "cpu")
+
+
+def make_volume(name, side=12, depth=6):
+    """Two labelled slices among others; the image shows the label, brighter than zero only there."""
+    labels = np.zeros((side, side, depth), np.uint8)
+    for number, start in ((1, 2), (3, 6)):
+        labels[start : start + 4, :, number : number + 1] = 1
+    grid = Geometry(labels.shape, np.eye(4))
+    image = Volume((20.0 * labels - 1)[None].astype(np.float32), grid)
+    return Case(name, image, LabelMap(labels, grid, {1: "row"}))
+
+
+def test_the_labelled_slices_of_volumes_are_audited_on_the_grid_of_the_network():
+    """Volumes of two sizes; a slice that is alone in its size has no other to be shuffled with, and is left out."""
+    alone = make_volume("alone", side=10, depth=2)
+    cases = [make_volume("a"), make_volume("b", side=16), alone]
+    found = audit_segmenter(cases, make_segmenter(OfImage()))
+    names = [f"{case} slice {number}" for case in "ab" for number in (1, 3)]
+    assert list(found.dice["full"]) == names
+    for condition in CONDITIONS:
+        assert set(found.dice[condition].values()) == {1.0}, "it reads the label off the image"
+    assert found.means["full"].persons == 2
+    told = audit_segmenter(cases, make_segmenter(OfState()))
+    assert told.gains["random-yt"].low > 0
+
+
+def test_what_draws_no_label_can_not_be_audited():
+    segmenter = make_segmenter()
+    two = Segmenter(segmenter.recipe, segmenter.networks * 2, "cpu")
+    other = Segmenter(segmenter.recipe, (torch.nn.Identity(),), "cpu")
+    for wrong in (two, other):
+        with pytest.raises(BadInput, match="one network cdal"):
+            audit_segmenter([make_volume("a")], wrong)
+    with pytest.raises(BadInput, match="two or more"):
+        audit_segmenter([], segmenter)
