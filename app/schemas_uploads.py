@@ -27,7 +27,7 @@ class ReadPlace(Place):
     volume: int | None = Field(None, ge=1, le=1_000_000, description=VOLUME)
 
 
-class UploadRequest(Place):
+class UploadRequest(ReadPlace):
     """A file that will come in pieces."""
 
     name: str = Field(min_length=1, max_length=255)
@@ -58,6 +58,8 @@ class UploadAnswer(Wire):
     size: int
     offset: int = Field(description="bytes that are here")
     batch: uuid.UUID | None
+    prefer: str | None = None
+    volume: int | None = None
     status: UploadStatus
     scans: list[ScanAnswer]
     problems: list[RefusedPart]

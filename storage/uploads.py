@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxelight.models.errors import BadInput, Conflict, NotFound
+from voxelight.models.errors import BadInput, Conflict, NotFound, Refused
+from voxelight.storage.stored import ListedFile, list_folder
 
 CHECKSUMS = ("sha256", "sha1")
 
@@ -29,6 +30,10 @@ class Gone(NotFound):
 
 class TooLarge(BadInput):
     """More than is accepted."""
+
+
+class OverQuota(Refused):
+    """More than may be stored."""
 
 
 class WrongChecksum(BadInput):
@@ -110,6 +115,10 @@ class UploadFiles:
             return self.path(upload).stat().st_size
         except FileNotFoundError:
             return None
+
+    def list_files(self) -> dict[str, ListedFile]:
+        """Return what lies here, by the id of its upload in hex."""
+        return {path.name: lying for path, lying in list_folder(self._folder)}
 
     def free_bytes(self) -> int:
         """How much the disk has room for."""

@@ -35,7 +35,7 @@ EXTENSIONS = "creation,creation-with-upload,expiration,termination,checksum"
 PIECE = "application/offset+octet-stream"
 _SILENCE_S = 30.0  # a sender that is gone without a word must not hold its upload for ever
 _BODY: dict[str, Any] = {"content": {PIECE: {"schema": {"type": "string", "format": "binary"}}}}
-_METADATA = ("dataset", "subject", "session", "batch")
+_METADATA = ("dataset", "subject", "session", "batch", "prefer", "volume")
 
 
 class TusRoute(APIRoute):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from voxelight.app.services import Services
 
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm.zip")
-SUFFIXES = (*VOLUMES, ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (*VOLUMES, ".mat", ".tsv", *PICTURES)
 FORMS = ("sform", "qform")
 CONSENTS = ("none", "given", "public", "simulated")
 _PAGE = 500

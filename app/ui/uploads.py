@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from voxelight.app.problem import describe_problem
-from voxelight.app.schemas_uploads import AssignedName, DropAnswer, Place, RefusedPart
+from voxelight.app.schemas_uploads import AssignedName, DropAnswer, ReadPlace, RefusedPart
 from voxelight.app.services import Services
 from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.naming import ask_pattern, preview_names
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = "Up to 200 MB each", "Larger files, and folders"
 _ACCEPTED = (
-    "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), DICOM (loose or in a .zip), betas (.mat), events (.tsv), "
-    "pictures (.png, .jpg, .tif)"
+    "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha), DICOM (loose or in a .zip), betas (.mat), events and confounds "
+    "(.tsv), sidecars of runs (_bold.json), pictures (.png, .jpg, .tif)"
 )
 _HELP = "Each file is checked at once. DICOM files that are dropped together become one scan a series. " + tell_more(
     "uploads", "what-is-taken"
@@ -36,6 +36,7 @@ _HELP = "Each file is checked at once. DICOM files that are dropped together bec
 _PAGE = "/api/v1/pages/upload"
 _FRAME_HEIGHT = 640  # until the frame says how high it is
 _PLACE = ("dataset", "subject", "session")
+_FORMS = ("Both must agree", "sform", "qform")
 _LISTED, _LOOK_S = 200, 5.0
 _NARROW = ("Subject", "Session", "Size", "Warnings")
 _WIDTHS = {name: st.column_config.Column(width="small") for name in _NARROW} | {
@@ -62,6 +63,7 @@ def receive_files(services: Services, target: Target) -> None:
     # Another target is another uploader: no file follows a person from one subject to the next.
     where = f"{target.dataset.name}/{target.subject}/{target.session}"
     pattern = ask_pattern()
+    reading = _ask_reading()
     files = st.file_uploader(
         f"Files for {_say_place(target, bool(pattern))}: {_ACCEPTED}",
         accept_multiple_files=True,
@@ -76,9 +78,9 @@ def receive_files(services: Services, target: Target) -> None:
         rows = preview_names(pattern, [file.name for file in due], target)
         if st.button(f"Store {say_many(_count(rows), 'file')}", type="primary", disabled=not _count(rows)):
             assigned = [(file, row) for file, row in zip(due, rows, strict=True) if not row.problem]
-            _take_in(services, [(file, _place(target, row), row.as_name) for file, row in assigned])
+            _take_in(services, [(file, _place(target, row) | reading, row.as_name) for file, row in assigned])
     elif due:
-        _take_in(services, [(file, _place(target), file.name) for file in due])
+        _take_in(services, [(file, _place(target) | reading, file.name) for file in due])
     _show_outcomes(services, [known[file.file_id] for file in files if file.file_id in known])
 
 
@@ -153,6 +155,29 @@ def _place(target: Target, row: AssignedName | None = None) -> dict[str, str]:
     return {"dataset": target.dataset.name, "subject": source.subject, "session": source.session}
 
 
+def _ask_reading() -> dict[str, str]:
+    """Ask how files are read that can be read in several ways; what is left open is left out."""
+    with st.expander("How files are read that can be read in several ways", icon=":material/tune:"):
+        left, right = st.columns(2)
+        prefer = left.selectbox(
+            "Placement of a NIfTI header that holds",
+            _FORMS,
+            key="prefer",
+            help=f"Where sform and qform differ. {tell_more('formats', 'what-is-chosen-and-never-guessed')}",
+        )
+        volume = right.number_input(
+            "Volume or page",
+            min_value=1,
+            value=None,
+            step=1,
+            key="volume",
+            placeholder="All of a series; of a file the only one",
+            help="A volume of a 4-D NIfTI or a DICOM series, a page of a TIFF",
+        )
+    chosen = {"prefer": None if prefer == _FORMS[0] else prefer, "volume": volume}
+    return {name: str(value) for name, value in chosen.items() if value is not None}
+
+
 def _count(rows: Sequence[AssignedName]) -> int:
     return sum(not row.problem for row in rows)
 
@@ -182,7 +207,7 @@ def _take_group(services: Services, group: "Sequence[tuple[UploadedFile, dict[st
                 shutil.copyfileobj(file, copy, CHUNK_BYTES)
             files.append(Dropped(path, name))
         try:
-            return services.drops.take_in(files, build(Place, **group[0][1]))
+            return services.drops.take_in(files, build(ReadPlace, **group[0][1]))
         except VoxelightError as error:
             return DropAnswer(scans=[], problems=[RefusedPart(name=group[0][2], problem=describe_problem(error))])
 

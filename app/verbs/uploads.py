@@ -1,7 +1,5 @@
 """Uploads that pause and go on, alone or as a batch; once whole, they go through the intake as every file does."""
 
-import math
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,21 +10,22 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from voxelight.app.schemas import Page, ScanAnswer, ScanRequest
-from voxelight.app.schemas_uploads import BatchAnswer, Place, RefusedPart, UploadAnswer, UploadRequest
+from voxelight.app.schemas_uploads import BatchAnswer, RefusedPart, UploadAnswer, UploadRequest
 from voxelight.app.verbs.answers import answer_scan
-from voxelight.app.verbs.arrivals import Arrivals
+from voxelight.app.verbs.arrivals import Arrivals, find_place
 from voxelight.app.verbs.drops import refuse_name, stands_alone
 from voxelight.app.verbs.scans import Scans
 from voxelight.models.errors import Conflict, NotFound, Unavailable
+from voxelight.storage.access import find_owner, own_key, seeing_everything
 from voxelight.storage.queries import find_dataset, find_row, read_page
 from voxelight.storage.schema import Scan, Upload, utc_now
+from voxelight.storage.stored import ListedFile
 from voxelight.storage.stores import Stores
-from voxelight.storage.uploads import Gone, Piece, TooLarge, UploadFiles
+from voxelight.storage.uploads import Gone, OverQuota, Piece, TooLarge, UploadFiles
 
 EXPIRES_AFTER = timedelta(days=7)
 _YOUNG_S = 3600.0
-_SWEEP_EVERY_S = 3600.0
-_FIELDS = ("name", "subject", "session", "size", "batch")
+_FIELDS = ("name", "subject", "session", "size", "batch", "prefer", "volume")
 
 
 class Uploads:
@@ -47,7 +46,6 @@ class Uploads:
         self._arrivals = arrivals
         self._files = files
         self.limit_bytes = limit_bytes
-        self._swept = -math.inf
 
     def create(self, request: UploadRequest, idempotency_key: str | None = None) -> UploadAnswer:
         """Begin an upload; the same key gives the same one.
@@ -62,26 +60,33 @@ class Uploads:
             The session has a scan of that name, or the key belongs to another upload.
         Unavailable
             The disk has no room for it.
+        OverQuota
+            Project or account may not hold that much.
         """
         if idempotency_key and (known := self._find_by_key(idempotency_key, request)):
             return known
         self._refuse(request)
-        if time.monotonic() - self._swept > _SWEEP_EVERY_S:
-            self._swept = time.monotonic()
+        if self._arrivals.is_sweep_due():
             self.sweep()
         upload_id = uuid.uuid4()
         self._files.create(upload_id)
         try:
             with self._stores.sessions.begin() as session:
                 fields = {name: getattr(request, name) for name in _FIELDS}
+                dataset, owner = find_dataset(session, request.dataset), find_owner(session)
+                self._stores.quotas.reserve(session, dataset, owner, request.size)
                 upload = Upload(
                     id=upload_id,
-                    dataset=find_dataset(session, request.dataset),
-                    idempotency_key=idempotency_key,
+                    dataset=dataset,
+                    owner=owner,
+                    idempotency_key=own_key(session, idempotency_key),
                     expires_at=utc_now() + EXPIRES_AFTER,
                     **fields,
                 )
                 session.add(upload)
+        except OverQuota:
+            self._files.remove(upload_id)
+            raise
         except IntegrityError:
             self._files.remove(upload_id)
             if idempotency_key and (known := self._find_by_key(idempotency_key, request)):
@@ -192,10 +197,7 @@ class Uploads:
             rows = _list_batch(session, batch)
             waiting = [row for row in rows if row.status == "open" and _waits(row)]
             missing = [row for row in waiting if (self._files.size(row.id) or 0) < row.size]
-            places = {
-                (row.id, row.name): Place(dataset=row.dataset.name, subject=row.subject, session=row.session)
-                for row in waiting
-            }
+            places = {(row.id, row.name): find_place(row) for row in waiting}
         if missing:
             raise Conflict(
                 f"{len(missing)} of {len(rows)} files that are not whole, {missing[0].name} for one",
@@ -210,13 +212,17 @@ class Uploads:
 
     def sweep(self) -> Sequence[str]:
         """Remove uploads whose time is over, and files that belong to none; return the ids."""
-        with self._stores.sessions.begin() as session:
+        with self._stores.sessions.begin() as session, seeing_everything(session):
             over = session.scalars(select(Upload.id).where(Upload.expires_at <= utc_now())).all()
             for upload_id in over:
                 self._files.remove(upload_id)
             session.execute(delete(Upload).where(Upload.id.in_(over)))
             known = {upload_id.hex for upload_id in session.scalars(select(Upload.id).where(Upload.status == "open"))}
         return [*(upload_id.hex for upload_id in over), *self._files.sweep(known, _YOUNG_S)]
+
+    def list_files(self) -> dict[str, ListedFile]:
+        """Return the files of uploads that are under way, by their id in hex."""
+        return self._files.list_files()
 
     def close(self) -> None:
         """Wait for the checks that run; those that are due go on when somebody asks for the upload."""
@@ -239,7 +245,7 @@ class Uploads:
 
     def _find_by_key(self, key: str, request: UploadRequest) -> UploadAnswer | None:
         with self._stores.sessions() as session:
-            upload = session.scalar(select(Upload).where(Upload.idempotency_key == key))
+            upload = session.scalar(select(Upload).where(Upload.idempotency_key == own_key(session, key)))
             if upload is None:
                 return None
             fields = [name for name in _FIELDS if name != "name" or upload.status != "done"]  # which loses its name

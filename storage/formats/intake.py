@@ -2,66 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.formats.betas import read_betas_mat, read_stimulus_ids
-from voxelight.storage.formats.findings import Finding, Frozen, Tally, of_betas, of_grid, of_repeats, of_values
+from voxelight.storage.formats.betas import read_betas_mat
+from voxelight.storage.formats.findings import Tally, of_alignment, of_betas, of_grid, of_repeats, of_values
+from voxelight.storage.formats.found import Finding, Grid, Intake, Kind
 from voxelight.storage.formats.images import read_picture
 from voxelight.storage.formats.names import find_suffix, safe_name
 from voxelight.storage.formats.nifti import opened_series, opened_slabs
 from voxelight.storage.formats.nifti_header import SourceGrid, place_grid, read_header
 from voxelight.storage.formats.sniff import NAMES, sniff
-from voxelight.storage.formats.tables import read_columns
 
 __all__ = ["Finding", "Grid", "Intake", "inspect", "safe_name"]
 
-Kind = Literal["volume", "series", "betas", "events", "picture"]
-
 _PICKLE = (
-    "Pickles can run code when opened, and plain .npy is not supported yet: save betas as .mat (scipy.io.savemat) or "
-    "NIfTI with a mask and events, and weights as safetensors."
+    "Pickles can run code when opened, and a plain .npy says nothing of its trials: register betas with their trials "
+    "(voxelight datasets add), save them as .mat or as NIfTI with a mask and events, and weights as safetensors."
 )
-
-
-class Grid(Frozen):
-    """The grid of an image as its file stores it.
-
-    Parameters
-    ----------
-    shape : (i, j, k), voxels
-    spacing_mm : (i, j, k)
-    orientation : where the stored axes point, e.g. ``LAS``
-    affine : (4, 4), stored voxel index -> RAS+ mm
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    orientation: str
-    affine: tuple[tuple[float, ...], ...]
-
-
-class Intake(Frozen):
-    """What was found in an accepted file; no text of its header, which may name a person.
-
-    Parameters
-    ----------
-    kind : what it holds
-    suffix : as in its name, lower case
-    media_type : for HTTP
-    geometry : of images in space, else None
-    facts : name -> number or word, by kind
-    warnings : what to look at before use
-    """
-
-    kind: Kind
-    suffix: str
-    media_type: str
-    geometry: Grid | None
-    facts: dict[str, int | float | str]
-    warnings: tuple[Finding, ...]
 
 
 def inspect(path: Path, name: str) -> Intake:
@@ -204,21 +163,24 @@ def _mat(path: Path, name: str, suffix: str) -> Intake:
             "minimum": float(betas.values.min()),
             "maximum": float(betas.values.max()),
         },
-        warnings=(*of_repeats(betas.stimulus_ids), *of_betas(betas)),
+        warnings=(*of_alignment(betas), *of_repeats(betas.stimulus_ids), *of_betas(betas)),
     )
 
 
-def _events(path: Path, name: str, suffix: str) -> Intake:
-    columns = read_columns(path, name)
-    shown = read_stimulus_ids(columns, name)
+def _table(path: Path, name: str, suffix: str) -> Intake:
+    from voxelight.storage.formats.fmri.tables_intake import describe_table
+
+    kind, facts, findings = describe_table(path, name)
     return Intake(
-        kind="events",
-        suffix=suffix,
-        media_type="text/tab-separated-values",
-        geometry=None,
-        facts={"rows": len(shown), "stimuli": len(set(shown.tolist())), "columns": ", ".join(columns)},
-        warnings=tuple(of_repeats(shown)),
+        kind=kind, suffix=suffix, media_type="text/tab-separated-values", geometry=None, facts=facts, warnings=findings
     )
+
+
+def _sidecar(path: Path, name: str, suffix: str) -> Intake:
+    from voxelight.storage.formats.fmri.tables_intake import describe_sidecar
+
+    facts = describe_sidecar(path, name)
+    return Intake(kind="sidecar", suffix=suffix, media_type="application/json", geometry=None, facts=facts, warnings=())
 
 
 def _picture(path: Path, name: str, suffix: str) -> Intake:
@@ -228,6 +190,10 @@ def _picture(path: Path, name: str, suffix: str) -> Intake:
         raise BadInput(f"{NAMES[kind]} under the name {name}", f"a name that ends in .{kind}", "Rename it.")
     picture = read_picture(path, name)
     rows, columns, channels = picture.shape
+    if max(rows, columns) > _MOST_SIDE:
+        raise BadInput(
+            f"{name} of {columns} x {rows} pixels", f"at most {_MOST_SIDE} pixels along a side", "Cut it into parts."
+        )
     blank = [Finding(found="a picture of one colour", remedy="Check that it is the one you meant.")]
     return Intake(
         kind="picture",
@@ -239,6 +205,7 @@ def _picture(path: Path, name: str, suffix: str) -> Intake:
     )
 
 
+_MOST_SIDE = 32767  # as many as a label map can have
 _PICTURES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -250,7 +217,8 @@ _READERS: dict[str, Callable[[Path, str, str], Intake]] = {
     ".nii": _nifti,
     ".nii.gz": _nifti,
     ".mat": _mat,
-    ".tsv": _events,
+    ".tsv": _table,
+    ".json": _sidecar,
     ".png": _picture,
     ".jpg": _picture,
     ".jpeg": _picture,
@@ -261,6 +229,7 @@ _READERS: dict[str, Callable[[Path, str, str], Intake]] = {
     ".dcm.zip": _dicom,
 }
 _PICKLED = {".npy", ".npz", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt"}
+_HDF5 = "Register it (voxelight datasets add), or save betas as .mat (version 5 to 7) or NIfTI with a mask and events."
 _REMEDIES = {
     ".dcm": "Pack the slices of the series in one ZIP archive named .dcm.zip, or convert it with dcm2niix.",
     ".nhdr": "Save header and voxels as one .nrrd, with 3D Slicer or SimpleITK for example.",
@@ -269,8 +238,8 @@ _REMEDIES = {
     ".mgz": "Convert it to NIfTI with mri_convert.",
     ".hdr": "Join header and image in one .nii.gz.",
     ".img": "Join header and image in one .nii.gz.",
-    ".h5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
-    ".hdf5": "Save betas as .mat (version 5 to 7), or as NIfTI with a mask and events.",
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
     ".csv": "Save events as tab-separated .tsv.",
     ".zip": "Unpack it and upload the files; an archive of one DICOM series is named .dcm.zip.",
 }

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -66,7 +67,7 @@ def read_schema(corners: bool) -> BaseSchema:
         checks=ChecksConfig(missing_required_header=MissingRequiredHeaderConfig(expected_statuses=["4XX"])),
     )
     config = SchemathesisConfig(seed=1, projects=ProjectsConfig(default=project))
-    nobody: Any = None  # the schema asks nobody
+    nobody: Any = SimpleNamespace(settings=Settings())  # the schema asks nobody
     return schemathesis.openapi.from_dict(create_api(nobody).openapi(), config=config)
 
 

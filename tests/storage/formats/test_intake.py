@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from voxelight.storage.formats.found import Intake
 from voxelight.storage.formats.images import write_png
-from voxelight.storage.formats.intake import Intake, inspect
+from voxelight.storage.formats.intake import inspect
 from voxelight.storage.formats.thumbnails import thumbnail
 
 SHAPE = (8, 10, 12)
