@@ -31,7 +31,8 @@ ENV HOME=/var/lib/voxelight \
 VOLUME /var/lib/voxelight
 WORKDIR /var/lib/voxelight
 USER 10001:10001
-# A worker listens to no port: the engine restarts it when its process ends, and its jobs go on where they stopped.
-HEALTHCHECK NONE
+# A worker listens to no port: it lives while it beats in the database. Its name is that of the command below.
+HEALTHCHECK --interval=30s --timeout=20s --start-period=120s --retries=4 \
+    CMD ["voxelight", "worker", "--queue", "cpu", "--name", "worker", "--check"]
 ENTRYPOINT ["tini", "--", "voxelight"]
-CMD ["worker", "--queue", "cpu"]
+CMD ["worker", "--queue", "cpu", "--name", "worker"]

@@ -1,5 +1,6 @@
 """What one label map scores against its reference, label by label, on the grid of the image."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.medseg.distances import measure_surfaces
+from voxelight.medseg.lesions import NO_LESIONS, Lesions, match_lesions
 from voxelight.medseg.reliability import Reliability, measure_reliability
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
@@ -28,6 +30,7 @@ class LabelScores:
     hd95_mm : distance within which 95 % of each surface lies of the other, the larger of the two
     nsd : share of both surfaces within the tolerance of the other, in [0, 1]
     found_ml, reference_ml : volumes
+    lesions : what hangs together, drawn and found, one to one
     """
 
     presence: Presence
@@ -37,6 +40,7 @@ class LabelScores:
     nsd: float | None
     found_ml: float
     reference_ml: float
+    lesions: Lesions = NO_LESIONS
 
     @property
     def volume_error_ml(self) -> float | None:
@@ -75,6 +79,7 @@ def score_case(
     case: str = "",
     person: str = "",
     confidence: NDArray[np.floating[Any]] | None = None,
+    regions: Mapping[str, Sequence[str]] | None = None,
 ) -> CaseScores:
     """Score one label map against its reference.
 
@@ -84,21 +89,28 @@ def score_case(
     tolerance_mm : of the normalised surface distance
     case, person : names
     confidence : array (i, j, k), probability of each voxel's label in [0, 1]
+    regions : name -> names of labels that are scored as one besides, such as a whole tumour
 
     Raises
     ------
     BadInput
-        The two lie on different grids, or share no label name.
+        The two lie on different grids, or share no label name; or a region is of labels that the reference has not.
     """
     refuse_unlike(found, reference, case)
     numbers = {name: number for number, name in found.names.items()}
+    drawn = {name: number for number, name in reference.names.items()}
+    parts = {name: (name,) for name in drawn if name in numbers} | {
+        name: _check_region(name, labels, drawn) for name, labels in (regions or {}).items()
+    }
     labels = {
-        name: score_label(
-            found.array == numbers[name], reference.array == number, found.geometry.spacing, tolerance_mm
+        part: score_label(
+            np.isin(found.array, [numbers[name] for name in names if name in numbers]),
+            np.isin(reference.array, [drawn[name] for name in names]),
+            found.geometry.spacing,
+            tolerance_mm,
         )
-        for number, name in reference.names.items()
-        if name in numbers
-    }  # fmt: skip
+        for part, names in parts.items()
+    }
     if confidence is None:
         return CaseScores(case, person, labels)
     right = _renumber(found, numbers, reference) == reference.array
@@ -118,12 +130,14 @@ def score_label(
     tolerance_mm : of the normalised surface distance
     """
     sizes = np.count_nonzero(found), np.count_nonzero(reference)
-    volumes = tuple(size * float(np.prod(spacing)) / 1000 for size in sizes)
+    found_ml, reference_ml = (float(size * np.prod(spacing) / 1000) for size in sizes)
     if not any(sizes):
-        return LabelScores("neither", None, None, None, None, *volumes)
+        return LabelScores("neither", None, None, None, None, found_ml, reference_ml)
+    lesions = match_lesions(found, reference, float(np.prod(spacing)) / 1000)
     if not all(sizes):
         diagonal = float(np.linalg.norm(np.array(found.shape) * spacing))
-        return LabelScores("missed" if sizes[1] else "invented", 0.0, 0.0, diagonal, 0.0, *volumes)
+        where: Presence = "missed" if sizes[1] else "invented"
+        return LabelScores(where, 0.0, 0.0, diagonal, 0.0, found_ml, reference_ml, lesions)
     shared = np.count_nonzero(found & reference)
     surfaces = measure_surfaces(found, reference, spacing)
     return LabelScores(
@@ -132,8 +146,18 @@ def score_label(
         shared / (sum(sizes) - shared),
         surfaces.hausdorff(),
         surfaces.surface_dice(tolerance_mm),
-        *volumes,
+        found_ml,
+        reference_ml,
+        lesions,
     )
+
+
+def _check_region(name: str, labels: Sequence[str], drawn: Mapping[str, int]) -> tuple[str, ...]:
+    strange = [label for label in labels if label not in drawn]
+    if strange or not labels or name in drawn:
+        raise BadInput(f"the region {name!r} of {', '.join(labels) or 'nothing'}", f"of {', '.join(drawn)}",
+                       "Name labels of the reference, and the region as none of them.")  # fmt: skip
+    return tuple(labels)
 
 
 def refuse_unlike(found: LabelMap, reference: LabelMap, case: str) -> None:

@@ -62,5 +62,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with processes.joined("cpu"):
         fitted = train(Path(sys.argv[1]), **json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}"))
-        if processes.is_first():
-            torch.save(dict(fitted.weights), Path(sys.argv[1]) / "weights.pt")
+        name = "weights.pt" if processes.is_first() else f"weights-{processes.rank()}.pt"
+        torch.save(dict(fitted.weights), Path(sys.argv[1]) / name)
