@@ -17,6 +17,11 @@ _DICOM: dict[int | str, dict[str, Any]] = {
 }
 
 
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
 class HeldPaging(Paging):
     """Which of them."""
 
@@ -39,6 +44,19 @@ def release_scan(services: Door, scan_id: uuid.UUID, decision: Decision) -> Scan
 def reject_scan(services: Door, scan_id: uuid.UUID, decision: Decision) -> RejectAnswer:
     """Remove a held scan with everything that is stored of it; a receipt stays."""
     return services.privacy.reject(scan_id, decision)
+
+
+@router.get("/scans/{scan_id}/face", response_class=Response, responses=_PNG)
+def preview_face(services: Door, scan_id: uuid.UUID) -> Response:
+    """Draw a head before and after its face is taken out, as PNG; nothing is stored."""
+    content = services.privacy.preview_face(scan_id)
+    return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/scans/{scan_id}/deface")
+def deface_scan(services: Door, scan_id: uuid.UUID, decision: Decision) -> ScanAnswer:
+    """Store a scan without its face in place of what it was; held where it can't be taken out."""
+    return services.privacy.deface(scan_id, decision)
 
 
 @router.post("/results/{run_id}/relink", response_class=Response, responses=_DICOM)

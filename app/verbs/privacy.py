@@ -13,10 +13,11 @@ from voxelight.app.schemas import NOTICE, Page, ScanAnswer
 from voxelight.app.schemas_privacy import Decision, RejectAnswer, RelinkRequest
 from voxelight.app.verbs.answers import answer_scan
 from voxelight.models.errors import BadInput, Conflict, NotFound, Refused
+from voxelight.storage.audit import note
 from voxelight.storage.formats.names import find_suffix, image_stem
 from voxelight.storage.formats.streams import replacing
-from voxelight.storage.identity import IdentityKey
-from voxelight.storage.identity_links import SeriesIdentity, has_links, read_link, sweep_links
+from voxelight.storage.identity import IdentityKey, SeriesIdentity
+from voxelight.storage.identity_links import has_links, read_link, sweep_links
 from voxelight.storage.joblog import add_event
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
 from voxelight.storage.schema import Artifact, Correction, Dataset, Job, Receipt, Run, Scan, Segmentation, utc_now
@@ -65,7 +66,9 @@ class Privacy:
                 "released_for": decision.reason,
                 "released_at": utc_now().isoformat(timespec="seconds"),
             }
-            scan.held, scan.deid_status = "", "cleaned"
+            scan.held = ""
+            if scan.deid_status == "held":  # where a face could not be taken out, that goes on being said
+                scan.deid_status = "cleaned"
             session.flush()
             return answer_scan(scan)
 
@@ -95,12 +98,25 @@ class Privacy:
                 reason=decision.reason,
                 counts={"scans": 1, "identity_links": links},
                 sha256s=sha256s,
+                project=visit.subject.dataset.project,
             )
             session.add(receipt)
             session.flush()
             answer = RejectAnswer(receipt=receipt.id, scan=name, sha256s=sha256s)
         forget_blobs(self._stores, sha256s)
         return answer
+
+    def preview_face(self, scan_id: uuid.UUID) -> bytes:
+        """Return a PNG of a head before and after its face is taken out, as `faces.preview_face`; nothing is stored."""
+        from voxelight.app.verbs.faces import preview_face
+
+        return preview_face(self._stores, scan_id)
+
+    def deface(self, scan_id: uuid.UUID, decision: Decision) -> ScanAnswer:
+        """Store a scan without its face in place of what it was, as `faces.remove_face`."""
+        from voxelight.app.verbs.faces import remove_face
+
+        return remove_face(self._stores, scan_id, decision)
 
     def relink(self, run_id: uuid.UUID, request: RelinkRequest) -> tuple[str, bytes]:
         """Write the label map of a result as DICOM-SEG with the UIDs and the patient of the original study.
@@ -135,6 +151,7 @@ class Privacy:
         with self._stores.sessions.begin() as session:
             said = f"{name} was given back the identity of its study by {request.author}: {request.reason}"
             add_event(session, job_id, said, run_id=run_id, level="warning")
+            note(session, "relink result", f"run {run_id}")
         return name, content
 
     def relink_all(self, target: uuid.UUID, request: RelinkRequest, folder: Path) -> list[Path]:
@@ -165,7 +182,10 @@ class Privacy:
         Unavailable
             It is missing or can't be read.
         """
-        return self._key.read_text()
+        text = self._key.read_text()
+        with self._stores.sessions.begin() as session:
+            note(session, "read key", "identity key")
+        return text
 
     def refuse_artifacts(self, artifacts: Sequence[uuid.UUID]) -> None:
         """Refuse to let files out that were made of clinical data.
