@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from voxelight.app.cli.answers import FilesAnswer, SeriesAnswer
+from voxelight.app.cli.dicom_nodes import query, receive, retrieve, store
 from voxelight.app.cli.shell import Group, Shell, ask
 from voxelight.app.problem import describe_problem
 from voxelight.app.schemas_privacy import Decision, RelinkRequest
@@ -26,7 +27,11 @@ def decision(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(cls=Group)
 def dicom() -> None:
-    """Look at DICOM series, decide on held scans, give results back to their study."""
+    """Look at DICOM series, decide on held scans, give results back; talk to archives."""
+
+
+for node in (receive, query, retrieve, store):
+    dicom.add_command(node)
 
 
 @dicom.command("list")
@@ -87,6 +92,25 @@ def reject(shell: Shell, scan: uuid.UUID, author: str, reason: str) -> None:
     """Remove a held scan with everything that is stored of it; a receipt stays."""
     answer = shell.services.privacy.reject(scan, ask(Decision, author=author, reason=reason))
     shell.answer(answer, f"{answer.scan} is removed; receipt {answer.receipt}.")
+
+
+@dicom.command("deface")
+@click.argument("scan", type=click.UUID)
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Only draw it before and after, PNG.")
+@click.option("--author", default="", help="Who asks; it is kept.")
+@click.option("--reason", default="", help="Why; it is kept.")
+@click.pass_obj
+def deface(shell: Shell, scan: uuid.UUID, picture: Path | None, author: str, reason: str) -> None:
+    """Take the face out of a stored head, NIfTI or DICOM, for good; held where it can't be taken out.
+
+    With --picture nothing is stored: it shows the face, so mind where you write it.
+    """
+    if picture is not None:
+        picture.write_bytes(shell.services.privacy.preview_face(scan))
+        shell.answer(FilesAnswer(files=[picture]), f"{picture}: before above, after below.")
+        return
+    answer = shell.services.privacy.deface(scan, ask(Decision, author=author, reason=reason))
+    shell.answer(answer, f"{answer.name}: {answer.deid_status}. {answer.held}")
 
 
 @dicom.command("relink")

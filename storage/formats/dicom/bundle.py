@@ -10,10 +10,11 @@ from pathlib import Path
 from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.storage.formats.dicom.choose import split_series
 from voxelight.storage.formats.dicom.files import DicomFile, read_each
-from voxelight.storage.formats.dicom.series import Convertible, SeriesFiles, as_number, find_series
+from voxelight.storage.formats.dicom.refusals import Convertible
+from voxelight.storage.formats.dicom.series import SeriesFiles, as_number, find_series
 from voxelight.storage.formats.dicom.stack import Stack, stack_slices
 from voxelight.storage.formats.dicom.volume import CHOSEN, can_decode, find_syntax
-from voxelight.storage.formats.findings import Finding
+from voxelight.storage.formats.found import Finding
 from voxelight.storage.formats.streams import replacing
 
 SUFFIX = ".dcm.zip"
@@ -140,17 +141,27 @@ def write_bundle(target: Path, stack: Stack, change: Callable[[DicomFile, bytes]
     BadInput
         A file is damaged.
     """
-    order = list(dict.fromkeys(frame.file for frame in stack.frames))
-    files = [stack.series.files[place] for place in order]
     with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for number, (source, content) in enumerate(read_each(files), start=1):
+        for number, (source, content) in enumerate(read_slices(stack), start=1):
             # No time of the clock in it: 1980 is the first year that the format knows.
             info = zipfile.ZipInfo(f"{number:06d}.dcm", (1980, 1, 1, 0, 0, 0))
             archive.writestr(info, change(source, content) if change else content)
-        if stack.series.volume is not None and len(order) < len(stack.frames):
+        if stack.series.volume is not None and number < len(stack.frames):
             # Frames of one file can't be parted, so the archive says which of its volumes is meant.
             info = zipfile.ZipInfo(CHOSEN, (1980, 1, 1, 0, 0, 0))
             archive.writestr(info, str(stack.series.volume).encode())
+
+
+def read_slices(stack: Stack) -> Iterator[tuple[DicomFile, bytes]]:
+    """Yield the files of a series in the order of its slices, each with its whole content.
+
+    Raises
+    ------
+    BadInput
+        One is damaged.
+    """
+    order = dict.fromkeys(frame.file for frame in stack.frames)
+    return read_each([stack.series.files[place] for place in order])
 
 
 def describe_series(series: SeriesFiles) -> dict[str, int | float | str]:

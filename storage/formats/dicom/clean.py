@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +16,8 @@ from pydicom.multival import MultiValue
 from voxelight.models.errors import BadInput
 from voxelight.storage.formats.dicom import profile
 from voxelight.storage.formats.dicom.bundle import keep_words
-from voxelight.storage.formats.dicom.files import DicomFile, parse
+from voxelight.storage.formats.dicom.files import DicomFile, dicom_faults, parse
 from voxelight.storage.formats.dicom.volume import find_syntax
-from voxelight.storage.identity import IdentityKey
 
 _VOXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "OB or OW", "UN"}
@@ -42,14 +42,14 @@ class Cleaner:
 
     Parameters
     ----------
-    key : of the installation
+    name_uid : gives the UID that stands for another
     days : by how many days dates are moved
     label : of the subject, in place of name and number
     uids : new UID -> the one it stands for
     patient : keyword -> value, as the first file had it
     """
 
-    key: IdentityKey
+    name_uid: Callable[[str], str]
     days: int
     label: str
     uids: dict[str, str] = field(default_factory=dict)
@@ -64,6 +64,21 @@ class Cleaner:
         BadInput
             It can't be read, or its voxels would change.
         """
+        with dicom_faults(file.name):
+            return self._clean_file(file, content)
+
+    def look_at(self, file: DicomFile, content: bytes) -> None:
+        """Remember the UIDs of a file as `clean` does, and write nothing.
+
+        Raises
+        ------
+        BadInput
+            It can't be read.
+        """
+        with dicom_faults(file.name):
+            self._clean(parse(io.BytesIO(content), file.name), top=True)
+
+    def _clean_file(self, file: DicomFile, content: bytes) -> bytes:
         dataset = parse(io.BytesIO(content), file.name)
         voxels = {keyword: dataset[keyword].value for keyword in _VOXELS if keyword in dataset}
         self.held = self.held or find_writing(dataset)
@@ -135,7 +150,7 @@ class Cleaner:
     def _replace(self, keyword: str, uid: str) -> str:
         if not uid or keyword in profile.KEPT_UIDS or uid.startswith(profile.STANDARD_ROOT):
             return uid
-        new = self.key.hash_uid(uid)
+        new = self.name_uid(uid)
         self.uids[new] = uid
         return new
 

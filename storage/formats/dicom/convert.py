@@ -13,7 +13,8 @@ import dcm2niix
 
 from voxelight.models.errors import BadInput
 from voxelight.storage.formats.dicom.files import read_each
-from voxelight.storage.formats.dicom.series import SeriesFiles, Uneven
+from voxelight.storage.formats.dicom.refusals import Uneven
+from voxelight.storage.formats.dicom.series import SeriesFiles
 
 _PATIENCE_S = 900
 _RESLICED = ("_Eq", "_Tilt")  # how dcm2niix ends the names of what it resampled

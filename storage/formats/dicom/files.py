@@ -2,18 +2,19 @@
 
 import io
 import logging
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 from pydicom import Dataset, config, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.storage.formats.archives import is_litter, list_members, opened_zip
 
 # pydicom repeats values that break a rule of DICOM in warnings and in its log, and these may name a person. Such values
@@ -24,7 +25,11 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _HEAD = 132
 _ZIP = b"PK\x03\x04"
-_FAULTS = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, IndexError)
+_FAULTS = (
+    *(InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, IndexError),
+    BytesLengthException,
+    *(MemoryError, RecursionError, OverflowError, TypeError, struct.error),  # lengths and depths that nobody means
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,27 @@ def read_each(files: Sequence[DicomFile]) -> Iterator[tuple[DicomFile, bytes]]:
             yield file, archives[file.path].read(file.member)
 
 
+def read_headers(files: Sequence[DicomFile]) -> Iterator[Dataset]:
+    """Yield the headers of files, voxels left alone; an archive is opened once.
+
+    Raises
+    ------
+    BadInput
+        One is damaged.
+    """
+    with ExitStack() as stack:
+        archives: dict[Path, zipfile.ZipFile] = {}
+        for file in files:
+            if not file.member:
+                with file.path.open("rb") as stream:
+                    yield parse(stream, file.name, stop_before_pixels=True)
+                continue
+            if file.path not in archives:
+                archives[file.path] = stack.enter_context(opened_zip(file.path))
+            archive = archives[file.path]
+            yield _read_header(archive, archive.getinfo(file.member))
+
+
 def parse(file: IO[bytes], name: str, **how: Any) -> Dataset:
     """Read a DICOM stream as pydicom does; values are kept as they are, valid or not.
 
@@ -73,11 +99,19 @@ def parse(file: IO[bytes], name: str, **how: Any) -> Dataset:
     BadInput
         It is damaged.
     """
+    with dicom_faults(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dcmread(file, force=True, **how)
+
+
+@contextmanager
+def dicom_faults(name: str) -> Iterator[None]:
+    """Turn what pydicom raises at a damaged file into `BadInput`; it reads many values only when they are asked for."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dcmread(file, force=True, **how)
+        yield
     except _FAULTS as error:
+        if isinstance(error, VoxelightError):
+            raise
         raise BadInput(
             f"{name}, a DICOM file that can't be read ({type(error).__name__})", "an intact file", "Copy it again."
         ) from error
@@ -93,7 +127,7 @@ def walk(paths: Sequence[Path]) -> Iterator[tuple[DicomFile, Dataset]]:
     Raises
     ------
     BadInput
-        A path leads nowhere, or an archive is not to be trusted.
+        A path leads nowhere, an archive is not to be trusted, or a file is DICOM by its name alone.
     """
     for path in paths:
         if not path.exists():
@@ -106,6 +140,8 @@ def walk(paths: Sequence[Path]) -> Iterator[tuple[DicomFile, Dataset]]:
                 elif is_dicom(head):
                     stream.seek(0)
                     yield DicomFile(file), parse(stream, file.name, stop_before_pixels=True)
+                else:
+                    _refuse_damaged(file)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -126,10 +162,20 @@ def _walk_zip(path: Path) -> Iterator[tuple[DicomFile, Dataset]]:
             with archive.open(info) as stream:
                 head = stream.read(_HEAD)
                 if is_dicom(head):
-                    yield DicomFile(path, info.filename), _read_header(archive, info, head)
+                    yield DicomFile(path, info.filename), _read_header(archive, info)
+                else:
+                    _refuse_damaged(PurePosixPath(info.filename))
 
 
-def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, head: bytes) -> Dataset:
+def _refuse_damaged(path: PurePath) -> None:
+    """Refuse what calls itself DICOM and begins as none: at the end of a series nobody would miss its slice."""
+    if path.suffix.lower() == ".dcm":
+        raise BadInput(
+            f"{path.name}, which does not begin as DICOM does", "an intact file", "Copy it again, or leave it out."
+        )
+
+
+def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Dataset:
     """Unpack as much of a member as its header takes, which pydicom can't do on a stream that only goes forward."""
     with archive.open(info) as stream:
         return parse(io.BufferedReader(stream, 1 << 16), info.filename, stop_before_pixels=True)  # type: ignore[type-var]

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from voxelight.models.errors import BadInput
-from voxelight.storage.formats.dicom.series import Convertible, SeriesFiles, as_number
+from voxelight.storage.formats.dicom.files import dicom_faults
+from voxelight.storage.formats.dicom.refusals import Convertible
+from voxelight.storage.formats.dicom.series import SeriesFiles, as_number
 
 # Where a frame says what may tell volumes of one series apart; a header says it without the sequence.
 _TELLING = {
@@ -61,7 +63,8 @@ def list_frames(series: SeriesFiles) -> list[Frame]:
     BadInput
         A frame does not say where it lies, or is none that holds one grey value a voxel.
     """
-    return [frame for place, header in enumerate(series.headers) for frame in _frames(series, place, header)]
+    with dicom_faults(series.title):
+        return [frame for place, header in enumerate(series.headers) for frame in _frames(series, place, header)]
 
 
 def _frames(series: SeriesFiles, place: int, header: Dataset) -> Iterator[Frame]:

@@ -9,7 +9,7 @@ from pydicom.multival import MultiValue
 
 from voxelight.storage.formats.dicom.files import parse
 from voxelight.storage.formats.dicom.profile import PATIENT_LEVEL
-from voxelight.storage.identity_links import SeriesIdentity
+from voxelight.storage.identity import SeriesIdentity
 
 _SAID = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 

@@ -20,7 +20,6 @@ from pydicom.sr.codedict import codes
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
 from voxelight.storage.formats.dicom.files import parse, read_each
-from voxelight.storage.formats.dicom.series import as_number
 from voxelight.storage.formats.dicom.stack import Stack
 from voxelight.storage.formats.dicom.volume import open_stack
 from voxelight.storage.formats.nifti import RAS
@@ -89,6 +88,24 @@ def write_dicom_seg(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) ->
     BadInput
         The label map lies on another grid, names no label, or the series can't be referred to.
     """
+    stack, array = turn_onto_series(label_map, source)
+    sources, order = read_sources(stack)
+    planes: Any = np.ascontiguousarray(array.transpose(2, 1, 0)[order])  # (slice, row, column)
+    encoded = _encode(label_map, planes, sources, drawn_by)
+    _count_frames_of_file(encoded, [stack.frames[place].number for place in order])
+    file = io.BytesIO()
+    encoded.save_as(file)
+    return file.getvalue()
+
+
+def turn_onto_series(label_map: LabelMap, source: Path) -> tuple[Stack, NDArray[np.uint8] | NDArray[np.uint16]]:
+    """Return a series, and the labels in its own axes, array (column, row, slice).
+
+    Raises
+    ------
+    BadInput
+        The label map lies on another grid, or names no label.
+    """
     stack = open_stack(source)
     grid = place_grid(stack.shape, stack.affine)
     own = grid.geometry
@@ -101,28 +118,22 @@ def write_dicom_seg(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) ->
     if not label_map.names:
         raise BadInput("a label map without a name of a label", "at least one label", "Name what the numbers mean.")
     back = nib.orientations.ornt_transform(RAS, grid.axes)
-    planes = nib.apply_orientation(label_map.array, back).transpose(2, 1, 0)  # (slice, row, column)
-    sources, order = read_sources(stack)
-    return _encode(label_map, np.ascontiguousarray(planes[order]), sources, drawn_by)
+    turned: NDArray[np.uint8] | NDArray[np.uint16] = nib.apply_orientation(label_map.array, back)
+    return stack, turned
 
 
 def read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
     """Return the headers of a series as highdicom takes them, and which slice of the stack each frame is.
 
+    The header of a multi-frame file keeps the frames of the volume alone.
+
     Raises
     ------
     BadInput
-        The series is one of several multi-frame files, or of one that holds more than the volume.
+        The series is one of several multi-frame files.
     """
     numbers = [frame.file for frame in stack.frames]
     multi = len(set(numbers)) == 1 and len(numbers) > 1
-    frames = int(as_number(stack.series.headers[numbers[0]].get("NumberOfFrames"), 1))
-    if multi and frames != len(numbers):
-        raise BadInput(
-            f"{stack.series.title}, of whose {frames} frames one volume of {len(numbers)} was segmented",
-            "a file that holds that volume alone",
-            "Export NIfTI.",
-        )
     if not multi and len(set(numbers)) != len(numbers):
         raise BadInput(
             f"{stack.series.title} of several multi-frame files",
@@ -135,7 +146,21 @@ def read_sources(stack: Stack) -> tuple[list[Dataset], NDArray[np.intp]]:
         _complete(header)
     if not multi:
         return headers, np.arange(len(numbers))
-    return headers, np.argsort([frame.number for frame in stack.frames])
+    order = np.argsort([frame.number for frame in stack.frames])
+    [header] = headers
+    groups = header.PerFrameFunctionalGroupsSequence
+    header.PerFrameFunctionalGroupsSequence = [groups[stack.frames[place].number] for place in order]
+    header.NumberOfFrames = len(order)
+    return headers, order
+
+
+def _count_frames_of_file(encoded: Dataset, numbers: list[int]) -> None:
+    """Count the frames that a segmentation refers to as their file has them, other volumes included."""
+    for groups in encoded.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.get("DerivationImageSequence", ()):
+            for source in derivation.SourceImageSequence:
+                if "ReferencedFrameNumber" in source:
+                    source.ReferencedFrameNumber = numbers[int(source.ReferencedFrameNumber) - 1] + 1
 
 
 def _complete(header: Dataset) -> None:
@@ -149,7 +174,7 @@ def _complete(header: Dataset) -> None:
 
 def _encode(
     label_map: LabelMap, planes: NDArray[np.uint8] | NDArray[np.uint16], sources: list[Dataset], drawn_by: SegmentedBy
-) -> bytes:
+) -> Dataset:
     from highdicom import AlgorithmIdentificationSequence, seg  # a second to import, and only exports need it
 
     numbers = sorted(label_map.names)
@@ -173,7 +198,7 @@ def _encode(
     content = hashlib.sha256(planes.tobytes() + repr((label_map.names, drawn_by)).encode()).hexdigest()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the source's header breaks stands there already
-        encoded = seg.Segmentation(
+        encoded: Dataset = seg.Segmentation(
             source_images=sources,
             pixel_array=consecutive[planes].astype(np.uint8 if len(numbers) < 2**8 else np.uint16),
             segmentation_type="BINARY",
@@ -191,9 +216,7 @@ def _encode(
             series_description=f"{drawn_by.name[:40]}. {NOTICE}",
             omit_empty_frames=bool(planes.any()),
         )
-        file = io.BytesIO()
-        encoded.save_as(file)
-    return file.getvalue()
+    return encoded
 
 
 def _find_code(label: str, drawn_by: SegmentedBy) -> Any:

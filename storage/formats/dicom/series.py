@@ -7,17 +7,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from voxelight.models.errors import BadInput
-from voxelight.storage.formats.dicom.files import DicomFile, walk
-
-
-class Convertible(BadInput):
-    """A series that our reader refuses and dcm2niix may make something of."""
-
-
-class Uneven(Convertible):
-    """A series whose slices lie on no grid, so that only what was resampled is any use."""
-
+from voxelight.storage.formats.dicom.files import DicomFile, dicom_faults, walk
 
 # What is kept of each header: enough to place its voxels and to tell volumes apart, so that memory stays flat.
 _KEPT = (
@@ -91,14 +81,15 @@ def find_series(paths: Sequence[Path]) -> list[SeriesFiles]:
     found: dict[str, dict[str, tuple[DicomFile, Dataset]]] = {}
     copies: dict[str, int] = {}
     for file, header in walk(paths):
-        uid, instance = str(header.get("SeriesInstanceUID", "")), str(header.get("SOPInstanceUID", ""))
-        if not is_image(header):
-            continue
-        of_series = found.setdefault(uid, {})
-        if instance and instance in of_series:
-            copies[uid] = copies.get(uid, 0) + 1
-            continue
-        of_series[instance or f"{file.path}/{file.member}"] = file, keep_placement(header)
+        with dicom_faults(file.name):
+            uid, instance = str(header.get("SeriesInstanceUID", "")), str(header.get("SOPInstanceUID", ""))
+            if not is_image(header):
+                continue
+            of_series = found.setdefault(uid, {})
+            if instance and instance in of_series:
+                copies[uid] = copies.get(uid, 0) + 1
+                continue
+            of_series[instance or f"{file.path}/{file.member}"] = file, keep_placement(header)
     return sorted((_in_order(uid, each, copies.get(uid, 0)) for uid, each in found.items()), key=_rank)
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from voxelight.models.errors import BadInput
 from voxelight.storage.formats.dicom.choose import Volumes, describe_volume, find_places, tell_apart
 from voxelight.storage.formats.dicom.frames import Frame, list_frames
-from voxelight.storage.formats.dicom.series import SeriesFiles, Uneven, as_number
+from voxelight.storage.formats.dicom.refusals import Uneven
+from voxelight.storage.formats.dicom.series import SeriesFiles, as_number
 
 _SAME_MM = 1e-2
 _LISTED = 4

@@ -1,14 +1,13 @@
 """Label maps as RTSTRUCT: contours on the slices of the series they were drawn on (PS3.3, A.19)."""
 
 # mypy: disable-error-code="no-untyped-call"
-# nibabel and scikit-image are typed in part
+# scikit-image is typed in part
 
 import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmwrite
@@ -17,14 +16,17 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from skimage.measure import find_contours
 
-from voxelight.medseg.colours import find_colour
+from voxelight.medseg.colours import find_parts
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
-from voxelight.storage.formats.dicom.segmentation import NOTICE, SegmentedBy, derive_uid, read_sources
+from voxelight.storage.formats.dicom.segmentation import (
+    NOTICE,
+    SegmentedBy,
+    derive_uid,
+    read_sources,
+    turn_onto_series,
+)
 from voxelight.storage.formats.dicom.stack import Stack
-from voxelight.storage.formats.dicom.volume import open_stack
-from voxelight.storage.formats.nifti import RAS
-from voxelight.storage.formats.nifti_header import place_grid
 
 _CLASS = UID("1.2.840.10008.5.1.4.1.1.481.3")
 _STUDY = "1.2.840.10008.3.1.2.3.1"
@@ -57,22 +59,11 @@ def write_rtstruct(label_map: LabelMap, source: Path, drawn_by: SegmentedBy) -> 
     BadInput
         The label map lies on another grid, names no label, or the series is one of multi-frame files.
     """
-    stack = open_stack(source)
-    grid = place_grid(stack.shape, stack.affine)
-    if not label_map.geometry.matches(grid.geometry):
-        raise BadInput(
-            f"a label map of {label_map.geometry.shape} voxels that is not on the grid of its series, "
-            f"{grid.geometry.shape}",
-            "the grid of the series itself",
-            "Resample the labels to the series with nearest neighbour, or export NIfTI.",
-        )
-    if not label_map.names:
-        raise BadInput("a label map without a name of a label", "at least one label", "Name what the numbers mean.")
+    stack, array = turn_onto_series(label_map, source)
     sources, _ = read_sources(stack)
     if len(sources) != len(stack.frames):
         raise BadInput(f"{stack.series.title} of a multi-frame file", "a file for each slice, as planning systems have",
                        "Export DICOM-SEG or NIfTI.")  # fmt: skip
-    array = nib.apply_orientation(label_map.array, nib.orientations.ornt_transform(RAS, grid.axes))
     made = _describe(sources, label_map, drawn_by, array)
     _add_contours(made, stack, sources, label_map, array)
     file = io.BytesIO()
@@ -134,7 +125,6 @@ def _add_contours(
                 ROIGenerationAlgorithm="AUTOMATIC",
             )
         )
-        colour = find_colour(number)
         drawn = [
             _item(
                 ContourImageSequence=Sequence([_refer(sources[place])]),
@@ -146,7 +136,7 @@ def _add_contours(
         ]
         contours.append(
             _item(
-                ROIDisplayColor=[int(colour[at : at + 2], 16) for at in (1, 3, 5)],
+                ROIDisplayColor=list(find_parts(number)),
                 ReferencedROINumber=number,
                 ContourSequence=Sequence(drawn),
             )

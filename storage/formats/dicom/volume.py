@@ -1,6 +1,7 @@
 """The voxels of a DICOM series, one file in memory at a time."""
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,10 @@ from voxelight.storage.formats.streams import readable, refuse_if
 
 CHOSEN = "VOLUME"
 _DIGITS = 9
-_DECODING = (ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError, KeyError, OSError, MemoryError)
+_DECODING = (
+    *(ValueError, RuntimeError, NotImplementedError, AttributeError, TypeError, KeyError, OSError, MemoryError),
+    struct.error,
+)
 
 
 def open_stack(path: Path, name: str = "") -> Stack:
@@ -175,5 +179,5 @@ def can_decode(syntax: Any) -> bool:
     """Whether this installation reads voxels stored so."""
     try:
         return bool(get_decoder(syntax).is_available)
-    except (NotImplementedError, KeyError, ValueError):
+    except (NotImplementedError, KeyError, TypeError, ValueError):  # none, several, or no UID at all
         return False

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from pydicom import dcmread
+from pydicom.uid import JPEGLSLossless
 
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap
@@ -68,6 +69,27 @@ def test_two_other_readers_find_the_same_voxels(series, tmp_path):
     (tmp_path / "seg.dcm").write_bytes(content)
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "seg.dcm")))
     assert int((image > 0).sum()) == 96
+
+
+def test_an_enhanced_file_carries_a_segmentation_and_of_a_compressed_series_it_is_the_same(
+    make_enhanced, write_dicom, tmp_path
+):
+    paths = write_dicom(tmp_path / "series", axes=OBLIQUE)
+    for name in ("joined", "packed", "out"):
+        (tmp_path / name).mkdir()
+    make_enhanced(paths, tmp_path / "joined/one.dcm")
+    for path in paths:
+        header = dcmread(path)
+        header.compress(JPEGLSLossless)
+        header.save_as(tmp_path / "packed" / path.name)
+    for name in ("joined", "packed"):
+        [bundle] = bundle_series([tmp_path / name], tmp_path / "out")
+        labels = label(bundle.path)
+        content = write_dicom_seg(labels, bundle.path, BY)
+        assert np.array_equal(paint(content, labels), labels.array), name
+        volume = highdicom.seg.segread(io.BytesIO(content)).get_volume(combine_segments=True)
+        assert int((volume.array > 0).sum()) == int((labels.array > 0).sum())
+        bundle.path.unlink()
 
 
 def test_it_refers_to_the_slices_of_its_series_and_says_what_it_is(series):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its own name for itself
 from pydicom import Dataset, dcmread
-from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from voxelight.models.errors import BadInput
@@ -118,35 +117,7 @@ def test_a_compressed_series_holds_the_same_voxels(syntax, write_dicom, tmp_path
     )
 
 
-def make_enhanced(paths: list[Path], target: Path) -> Path:
-    """Join slices to one enhanced MR file, frames in a mixed order."""
-    headers = [dcmread(path) for path in paths]
-    order = [3, 0, 5, 1, 4, 2]
-    joined = dcmread(paths[0])
-    joined.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
-    joined.NumberOfFrames = len(headers)
-    joined.PixelData = b"".join(headers[place].PixelData for place in order)
-    shared, measures, plane = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, measures.SliceThickness = joined.PixelSpacing, joined.SliceThickness
-    plane.ImageOrientationPatient = joined.ImageOrientationPatient
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([plane])
-    joined.SharedFunctionalGroupsSequence = Sequence([shared])
-    frames = []
-    for place in order:
-        frame, position, values = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = headers[place].ImagePositionPatient
-        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = "2", "-5", "US"
-        frame.PlanePositionSequence = Sequence([position])
-        frame.PixelValueTransformationSequence = Sequence([values])
-        frames.append(frame)
-    joined.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        delattr(joined, keyword)
-    joined.save_as(target)
-    return target
-
-
-def test_an_enhanced_file_is_read_as_its_slices(write_dicom, tmp_path):
+def test_an_enhanced_file_is_read_as_its_slices(make_enhanced, write_dicom, tmp_path):
     paths = write_dicom(tmp_path / "slices", axes=OBLIQUE)
     enhanced = open_stack(make_enhanced(paths, tmp_path / "enhanced.dcm"))
     classic = open_stack(tmp_path / "slices")
@@ -249,6 +220,42 @@ def test_a_series_that_is_no_one_volume_is_refused_with_the_reason(spoil, found,
 def test_a_file_that_is_cut_off_is_refused_when_its_voxels_are_read(write_dicom, tmp_path):
     cut(write_dicom(tmp_path / "series"))
     with pytest.raises(BadInput, match=r"0-002.dcm, whose voxels can't be decoded"):
+        read_array(open_stack(tmp_path / "series"), 1 << 30)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("start", [b"", bytes(132)], ids=["empty", "zeros"])
+def test_a_last_slice_whose_start_is_lost_is_not_passed_over(start, packed, write_dicom, tmp_path):
+    paths = write_dicom(tmp_path / "series")
+    paths[-1].write_bytes(start + paths[-1].read_bytes()[132:] if start else b"")
+    (tmp_path / "series/notes.txt").write_text("of another kind, and passed over")
+    found = pack(tmp_path / "a.zip", sorted((tmp_path / "series").iterdir())) if packed else tmp_path / "series"
+    with pytest.raises(BadInput, match=rf"{paths[-1].name}, which does not begin as DICOM does"):
+        find_series([found])
+    paths[-1].unlink()
+    [series] = find_series([tmp_path / "series"])
+    assert len(series.files) == 5
+
+
+def test_a_table_of_offsets_longer_than_its_file_is_refused(write_dicom, tmp_path):
+    for path in write_dicom(tmp_path / "series", shape=(40, 48)):
+        header = dcmread(path)
+        header.compress(RLELossless)
+        header.save_as(path)
+        content = path.read_bytes()
+        table = content.rindex(b"\xfe\xff\x00\xe0\x04\x00\x00\x00")
+        path.write_bytes(content[: table + 4] + b"\x04\x04\x00\xe0" + content[table + 8 :])
+    with pytest.raises(BadInput, match=r"0-000.dcm, whose voxels can't be decoded \(error\)"):
+        read_array(open_stack(tmp_path / "series"), 1 << 30)
+
+
+def test_a_file_with_two_transfer_syntaxes_is_refused(write_dicom, tmp_path):
+    for path in write_dicom(tmp_path / "series", shape=(40, 48)):
+        content = path.read_bytes()
+        syntax = b"1.2.840.10008.1.2.1\0"
+        assert syntax in content
+        path.write_bytes(content.replace(syntax, b"1.2.840.10008.1.2\\1\0"))
+    with pytest.raises(BadInput, match=r"compressed as \['1.2.840.10008.1.2', '1'\]"):
         read_array(open_stack(tmp_path / "series"), 1 << 30)
 
 
