@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.storage.formats.names import image_stem
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ class Aligned:
 
 def align_files(
     paths: Sequence[Path], reference: Path, out: Path, even: bool, tell: Callable[[Path], None]
-) -> list[Aligned]:
+) -> tuple[list[Aligned], list[VoxelightError]]:
     """Bring images of one visit onto the grid of a reference by a rigid map each, and take out uneven brightness.
+
+    An image that can't be read or aligned stops no other.
 
     Parameters
     ----------
@@ -49,10 +51,14 @@ def align_files(
     even : correct bias fields first (N4)
     tell : called with each image that begins
 
+    Returns
+    -------
+    what was written, the reference first; and why other images could not be read or aligned
+
     Raises
     ------
     BadInput
-        An image can't be read, two have one name, or two share too little to be aligned; what was written before stays.
+        The reference can't be read, or two images have one name.
     """
     from voxelight.medseg.register import correct_bias
     from voxelight.storage.formats.nifti_image import write_volume
@@ -65,11 +71,14 @@ def align_files(
     out.mkdir(parents=True, exist_ok=True)
     first = out / f"{image_stem(reference.name)}{_ENDING}"
     write_volume(first, fixed, grid)
-    done = [Aligned(reference, first, 0.0, 0.0, 0.0)]
+    done, refused = [Aligned(reference, first, 0.0, 0.0, 0.0)], []
     for path in others:
         tell(path)
-        done.append(_align(path, fixed, grid, out, even))
-    return done
+        try:
+            done.append(_align(path, fixed, grid, out, even))
+        except VoxelightError as error:
+            refused.append(type(error)(f"{path.name}: {error.found}", error.expected, error.remedy))
+    return done, refused
 
 
 def _align(path: Path, fixed: "Volume", grid: "SourceGrid", out: Path, even: bool) -> Aligned:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
 
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Betas, Stimuli, picture_id
+from voxelight.storage.formats.fmri.faults import refuse_duplicates, refuse_unscaled
 from voxelight.storage.formats.images import PICTURE_SUFFIXES
 from voxelight.storage.formats.nifti import MAX_BYTES, read_mask, read_series
 from voxelight.storage.formats.sniff import NAMES, sniff
@@ -21,13 +23,17 @@ from voxelight.storage.formats.tables import read_columns, read_rows
 _PARTS = ("Trn", "Test")
 _NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 _EXPAND_LIMIT = 1032 * 8  # deflate, and doubles that MATLAB stores as bytes
-_FAULTS = (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, MemoryError, NotImplementedError, zlib.error)
+_FAULTS = (
+    *(ValueError, TypeError, KeyError, IndexError, OSError, EOFError, MemoryError, NotImplementedError, zlib.error),
+    MatReadError,
+)
 _STIMULUS_COLUMNS = ("stim_file", "stimulus")
 _UNIT_COLUMNS = {
     "category": ("trial_type",),
     "run": ("run",),
     "session": ("session", "sess", "ses"),
     "group": ("group",),
+    "shared": ("shared", "shared1000"),
 }
 _MISSING = {"", "n/a"}
 
@@ -93,8 +99,8 @@ def read_betas_nifti(betas: Path, mask: Path, events: Path, subject: str = "01",
     betas : ``.nii`` or ``.nii.gz``, trial last
     mask : 3-D on the same grid, above zero inside the region
     events : ``.tsv``, one row a volume
-        Column `stim_file` or `stimulus`; where there, `trial_type` becomes the label `category`, and `run`, `session`
-        and `group` are kept. A stimulus id is the name of the picture without folder and picture suffix.
+        Column `stim_file` or `stimulus`; where there, `trial_type` becomes the label `category`, and `run`, `session`,
+        `group` and `shared` are kept. A stimulus id is the name of the picture without folder and picture suffix.
     subject : label of the subject
     roi : region the mask marks; the mask's file name where not given
 
@@ -106,13 +112,16 @@ def read_betas_nifti(betas: Path, mask: Path, events: Path, subject: str = "01",
     columns = {column.lower(): cells for column, cells in read_columns(events).items()}
     ids = read_stimulus_ids(columns, events.name)
     inside, geometry = read_mask(mask)
-    values = read_series(betas, inside, geometry)
+    values = refuse_unscaled(read_series(betas, inside, geometry), betas.name)
     refuse_if(
         len(values) != len(ids),
         f"{len(ids)} events in {events.name} for {len(values)} volumes of betas in {betas.name}",
         "one row of events a volume",
         "Give the events of the trials that were estimated, in their order.",
     )
+    keys = [column for column in ("session", "sess", "ses", "run", "trial", "onset") if column in columns]
+    if {"trial", "onset"} & set(keys):
+        refuse_duplicates(", ".join(keys), list(zip(*(columns[key] for key in keys), strict=True)), events.name)
     labels = {
         unit: np.array(columns[column])
         for unit, known in _UNIT_COLUMNS.items()
@@ -272,7 +281,7 @@ def read_stimulus_ids(columns: Mapping[str, list[str]], name: str) -> NDArray[np
     cells = columns[column]
     missing = sum(cell.strip().lower() in _MISSING for cell in cells)
     refuse_if(missing > 0, f"{name} with {missing} rows without a stimulus", "a stimulus in every row", "Fill them in.")
-    named = {cell: _without_folder(cell) for cell in cells}
+    named = {cell: find_stimulus_name(cell) for cell in cells}
     refuse_if(
         len(set(named.values())) != len(named),
         f"{name} with {len(named)} files but {len(set(named.values()))} names of pictures",
@@ -282,7 +291,8 @@ def read_stimulus_ids(columns: Mapping[str, list[str]], name: str) -> NDArray[np
     return np.array([named[cell] for cell in cells])
 
 
-def _without_folder(cell: str) -> str:
+def find_stimulus_name(cell: str) -> str:
+    """Return what a cell of an events table calls a stimulus: the name of its picture, without folder and suffix."""
     plain = PurePosixPath(cell.strip()).name
     return plain.rsplit(".", 1)[0] if plain.lower().endswith(PICTURE_SUFFIXES) else plain
 
