@@ -1,81 +1,13 @@
 """The published files: where they come from, under which licence, what they give. Nothing here reads or fetches."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from voxelight.models.errors import NotFound
-from voxelight.models.licences import LICENCES
+from voxelight.models.published_decoders import LINEAR, MINDEYE1, VARIATION
+from voxelight.models.published_file import INFERRED, OPTIMISER, SUBJECTS, VOXELS, PartSizes, PublishedFile
 
-
-@dataclass(frozen=True)
-class PartSizes:
-    """A part that a file gives: the network that takes it and how large that network is.
-
-    Parameters
-    ----------
-    network : name in ``voxelight.models.registry.NETWORKS``
-    config : what differs from the network's defaults, which are the released sizes
-    """
-
-    network: str
-    config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """One file that others have published.
-
-    Parameters
-    ----------
-    name : as a person types it: the publisher's own name of the file, folder or repository
-    what : what it is
-    repository, file : on the Hugging Face hub
-    licence_key : key of ``voxelight.models.licences.LICENCES``
-    layout : how it is read: a key of ``voxelight.models.layouts.LAYOUTS``, or ``vocabulary``; empty: not by itself
-    parts : part of a profile -> the network it goes into
-    sha256 : hash of the whole file; empty where none is known, then the first one seen is recorded
-    size : bytes, rounded and as others list them except where `sha256` is given; None where not known
-    gated : whether the hub asks for an account that has agreed to the terms
-    dataset : whether the repository is one of data, not of models
-    needs : published names whose files are read together with this one
-    note : what is not verified, and what to do about it
-    """
-
-    name: str
-    what: str
-    repository: str
-    file: str
-    licence_key: str
-    layout: str = ""
-    parts: Mapping[str, PartSizes] = field(default_factory=lambda: MappingProxyType({}))
-    sha256: str = ""
-    size: int | None = None
-    gated: bool = False
-    dataset: bool = False
-    needs: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def licence(self) -> str:
-        """Identifier of the licence."""
-        return LICENCES[self.licence_key].id
-
-    @property
-    def licence_url(self) -> str:
-        """Where the text of the licence is."""
-        return LICENCES[self.licence_key].url
-
-    @property
-    def terms(self) -> str:
-        """What the licence restricts."""
-        return LICENCES[self.licence_key].terms
-
-    @property
-    def page(self) -> str:
-        """The repository's page."""
-        return f"https://huggingface.co/{'datasets/' if self.dataset else ''}{self.repository}"
+__all__ = ["PUBLISHED", "PartSizes", "PublishedFile", "find_published"]
 
 
 def find_published(name: str) -> PublishedFile:
@@ -96,24 +28,18 @@ def find_published(name: str) -> PublishedFile:
 
 
 _MINDEYE2 = "pscotti/mindeyev2"
-_VOXELS = {1: 15724, 2: 14278, 3: 15226, 4: 13153, 5: 13039, 6: 17907, 7: 12682, 8: 14386}  # nsdgeneral, 1.8 mm
-_INFERRED = "Path inferred from the names in the authors' README. "
-_SUBJECTS = (1, 2, 5, 7)
 
 
 def _decoder(name: str, what: str, config: Mapping[str, Any], size: int, note: str) -> PublishedFile:
     parts = {"decoder": PartSizes("mindeye2", config)}
     file = f"train_logs/{name}/last.pth"
     return PublishedFile(
-        name, what, _MINDEYE2, file, "nsd", "mindeye2", parts, size=size, dataset=True, note=note + _OPTIMISER
+        name, what, _MINDEYE2, file, "nsd", "mindeye2", parts, size=size, dataset=True, note=note + OPTIMISER
     )
 
 
-_OPTIMISER = "An optimiser inside the file is neither read nor kept."
-
-
 def _others(subject: int) -> tuple[int, ...]:
-    return tuple(voxels for other, voxels in _VOXELS.items() if other != subject)
+    return tuple(voxels for other, voxels in VOXELS.items() if other != subject)
 
 
 def _refiner(name: str, what: str, repository: str, file: str, **more: Any) -> PublishedFile:
@@ -129,12 +55,12 @@ _FINE_TUNED = [
     _decoder(
         f"final_subj0{subject}_pretrained_{sessions}sess_24bs",
         f"MindEye2 for subject {subject} of NSD, fine-tuned on {sessions} session{'s' if sessions > 1 else ''}",
-        {"voxels": (_VOXELS[subject],)},
+        {"voxels": (VOXELS[subject],)},
         8_900_000_000,
-        _INFERRED,
+        INFERRED,
     )
     for sessions in (40, 1)
-    for subject in _SUBJECTS
+    for subject in SUBJECTS
 ]
 _PRETRAINED = [
     _decoder(
@@ -142,16 +68,16 @@ _PRETRAINED = [
         f"MindEye2 pretrained on the seven subjects of NSD other than {subject}, a start for fine-tuning",
         {"voxels": _others(subject)},
         10_300_000_000,
-        _INFERRED,
+        INFERRED,
     )
-    for subject in _SUBJECTS
+    for subject in SUBJECTS
 ]
 _SMALL = _decoder(
     "multisubject_subj01_1024hid_nolow_300ep",
     "MindEye2 with 1024 hidden units and no low-level branch, pretrained on the seven subjects other than 1",
     {"voxels": _others(1), "hidden": 1024, "low_level": False},
     2_900_000_000,
-    _INFERRED,
+    INFERRED,
 )
 _GENERATORS = [
     PublishedFile(
@@ -282,5 +208,9 @@ _UNUSED = [
 ]
 
 PUBLISHED: dict[str, PublishedFile] = {
-    row.name: row for row in (*_FINE_TUNED, *_PRETRAINED, _SMALL, *_GENERATORS, *_WORDS, *_UNUSED)
+    row.name: row
+    for row in (
+        *(*_FINE_TUNED, *_PRETRAINED, _SMALL, *MINDEYE1),
+        *(*_GENERATORS, *VARIATION, *_WORDS, *LINEAR, *_UNUSED),
+    )
 }

@@ -110,8 +110,45 @@ def smoothers(train: Floats, test: Floats, alphas: Sequence[float]) -> NDArray[n
     return np.stack(predict_path(factorise(train), np.eye(len(train)), test, alphas))
 
 
-def cross_validate(betas: Array, targets: Array, folds: Sequence[Rows], alphas: Sequence[float]) -> Array:
-    """Return the summed squared error of held-out rows, each fold factorised once.
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What cross-validation measures of every alpha and target.
+
+    Parameters
+    ----------
+    errors : array (alpha, target), squared errors summed over held-out trials
+    sums, squares : array (alpha, target), held-out predictions less `shift`, and their squares, summed
+    shift : array (target,)
+    trials : how many were held out
+    """
+
+    errors: Array
+    sums: Array
+    squares: Array
+    shift: Array
+    trials: int
+
+    @classmethod
+    def start(cls, alphas: int, shift: Array, trials: int) -> "HeldOut":
+        """Return sums of nothing yet."""
+        errors, sums, squares = (_zeros((alphas, len(shift)), like=shift) for _ in range(3))
+        return cls(errors, sums, squares, shift, trials)
+
+    def add(self, row: int, columns: slice, errors: Array, sums: Array, squares: Array) -> None:
+        """Add the sums of some held-out trials for one alpha, arrays (target,)."""
+        self.errors[row, columns] += errors
+        self.sums[row, columns] += sums
+        self.squares[row, columns] += squares
+
+    def moments(self, place: Any) -> tuple[Array, Array]:
+        """Return mean and standard deviation of the predictions of each target, by the row of its alpha."""
+        columns = np.arange(self.errors.shape[1])
+        mean = self.sums[place, columns] / self.trials
+        return mean + self.shift, (self.squares[place, columns] / self.trials - mean**2).clip(0) ** 0.5
+
+
+def cross_validate(betas: Array, targets: Array, folds: Sequence[Rows], alphas: Sequence[float]) -> HeldOut:
+    """Predict held-out rows for every alpha, each fold factorised once.
 
     Parameters
     ----------
@@ -119,20 +156,18 @@ def cross_validate(betas: Array, targets: Array, folds: Sequence[Rows], alphas: 
     targets : array (trial, target)
     folds : pairs of training rows and held-out rows
     alphas : the penalties
-
-    Returns
-    -------
-    array (alpha, target)
     """
-    total = _zeros((len(alphas), targets.shape[1]), like=targets)
+    found = HeldOut.start(len(alphas), targets.mean(0), sum(len(test) for _, test in folds))
     for train, test in folds:
         factors = factorise(betas[train])
         for start in range(0, targets.shape[1], _COLUMNS_AT_ONCE):
             columns = slice(start, start + _COLUMNS_AT_ONCE)
             path = predict_path(factors, targets[train][:, columns], betas[test], alphas)
             for row, predicted in enumerate(path):
-                total[row, columns] += ((predicted - targets[test][:, columns]) ** 2).sum(0)
-    return total
+                errors = ((predicted - targets[test][:, columns]) ** 2).sum(0)
+                above = predicted - found.shift[columns]
+                found.add(row, columns, errors, above.sum(0), (above**2).sum(0))
+    return found
 
 
 def _linalg(array: Array) -> Any:

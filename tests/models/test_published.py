@@ -11,7 +11,7 @@ from voxelight.models.registry import NETWORKS
 
 PARTS = {
     "decoder", "unclip", "autoencoder", "image_encoder", "blurry", "refiner", "refiner_autoencoder", "refiner_text",
-    "text", "converter", "captioner",
+    "text", "converter", "captioner", "low_level", "variation", "target_encoder",
 }  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def test_what_is_not_verified_is_called_so():
 
 
 def test_weights_trained_on_nsd_say_so():
-    trained = [row for row in PUBLISHED.values() if "decoder" in row.parts]
-    assert len(trained) == 13
+    trained = [row for row in PUBLISHED.values() if {"decoder", "low_level"} & set(row.parts)]
+    assert len(trained) == 25
     assert all("Natural Scenes Dataset" in row.terms for row in trained)
 
 
@@ -72,14 +72,15 @@ def test_listing_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_published_profile_takes_the_parts_of_the_table_at_their_sizes():
+@pytest.mark.parametrize("name", ["mindeye1", "mindeye2"])
+def test_the_published_profile_takes_the_parts_of_the_table_at_their_sizes(name):
     from voxelight.models.registry import find_config
     from voxelight.neuro.profiles import find_profile
 
-    profile = find_profile("mindeye2")
+    profile = find_profile(name)
     subjects = [f"subj0{n}" for n in (1, 2, 5, 7)]
     for chosen in (profile, *map(profile.select_subject, subjects)):
-        assert set(chosen.weights) == set(chosen.parts) == PARTS
-        for part, name in chosen.weights.items():
-            sizes = find_published(name).parts[part]
+        assert set(chosen.weights) == set(chosen.parts) <= PARTS
+        for part, weights in chosen.weights.items():
+            sizes = find_published(weights).parts[part]
             assert chosen.parts[part].build_config() == find_config(NETWORKS, sizes.network)(**sizes.config)
