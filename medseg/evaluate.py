@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from voxelight.models.errors import BadInput
 
 
-def dice(found: NDArray[Any], reference: NDArray[Any], label: int) -> float:
-    r"""Return the Dice coefficient of one label, :math:`2|A \cap B| / (|A| + |B|)` (Dice 1945).
+def dice(found: NDArray[Any], reference: NDArray[Any], *labels: int) -> float:
+    r"""Return the Dice coefficient of one label, or of several as one, :math:`2|A \cap B| / (|A| + |B|)` (Dice 1945).
 
     Parameters
     ----------
     found, reference : array (i, j, k), label numbers
-    label : the label to compare
+    labels : what to compare
 
     Returns
     -------
-    float in [0, 1]; NaN where neither holds the label, since there is nothing to agree on
+    float in [0, 1]; NaN where neither holds a label, since there is nothing to agree on
 
     Raises
     ------
@@ -31,7 +31,7 @@ def dice(found: NDArray[Any], reference: NDArray[Any], label: int) -> float:
         raise BadInput(
             f"label maps of shapes {found.shape} and {reference.shape}", "one grid", "Resample one to the other's grid."
         )
-    a, b = found == label, reference == label
+    a, b = np.isin(found, labels), np.isin(reference, labels)
     total = np.count_nonzero(a) + np.count_nonzero(b)
     return float(2 * np.count_nonzero(a & b) / total) if total else float("nan")
 
@@ -108,10 +108,16 @@ def paired_difference(
 
 
 def dice_by_case(
-    found: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]], labels: Mapping[int, str]
+    found: Sequence[NDArray[Any]], references: Sequence[NDArray[Any]], labels: Mapping[str, Sequence[int]]
 ) -> list[dict[str, float]]:
-    """Return ``label name -> Dice`` for each case."""
+    """Return ``name -> Dice`` for each case.
+
+    Parameters
+    ----------
+    found, references : arrays (i, j, k), label numbers
+    labels : name -> numbers that count as one, such as those of a region
+    """
     return [
-        {name: dice(one, reference, number) for number, name in labels.items()}
+        {name: dice(one, reference, *numbers) for name, numbers in labels.items()}
         for one, reference in zip(found, references, strict=True)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from voxelight.app.cli.answers import FilesAnswer
-from voxelight.app.cli.evaluate_maps import MapOptions, evaluate_maps, map_options
+from voxelight.app.cli.evaluate_maps import MapOptions, evaluate_instances, evaluate_maps, map_options
 from voxelight.app.cli.shell import Shell, Verb
 from voxelight.models.errors import BadInput
 
@@ -32,6 +32,15 @@ NO_NETWORK = "none"
     help="Network that judges pictures, or `none`; may be repeated. Default: efficientnet-lite0, where it is here.",
 )
 @click.option("--ceiling", is_flag=True, help="Generate from the tokens of the pictures too: as long as the job took.")
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Reference captions, JSON of stimulus and captions: decoded ones are scored.",
+)
+@click.option("--caption-set", metavar="NAME", help="With --captions: what they are, such as coco captions.")
+@click.option("--brain-region", "brain_regions", multiple=True, metavar="NAME", help="Mask of the same subject, or "
+              "region of a registered folder: its encoder scores pictures, and chooses samples; repeat.")  # fmt: skip
 @map_options
 @click.pass_obj
 def evaluate(
@@ -45,6 +54,9 @@ def evaluate(
     permutations: int,
     networks: tuple[str, ...],
     ceiling: bool,
+    captions: Path | None,
+    caption_set: str | None,
+    brain_regions: tuple[str, ...],
     **maps: Any,
 ) -> None:
     """Evaluate what a job decoded or segmented, or compare two jobs.
@@ -55,9 +67,10 @@ def evaluate(
     item.
     """
     if (options := MapOptions(**maps)).given:
-        return evaluate_maps(shell, jobs, out, options)
+        return (evaluate_instances if options.instances else evaluate_maps)(shell, jobs, out, options)
     from voxelight.app.pipelines.evaluated import Wishes, compare
     from voxelight.app.pipelines.evaluated import evaluate as evaluate_job
+    from voxelight.app.pipelines.evaluated_captions import read_captions
     from voxelight.neuro.evaluate.page import write_page
     from voxelight.neuro.evaluate.tables import NOTICE, find_marks, write_csv, write_json
     from voxelight.storage.formats.streams import replacing
@@ -65,7 +78,20 @@ def evaluate(
     if not 1 <= len(jobs) <= MOST_JOBS:
         raise BadInput(f"{len(jobs)} jobs", "one, or two to be compared", "Compare two at a time.")
     judges = tuple(name for name in networks if name != NO_NETWORK) if networks else None
-    wishes = Wishes(betas_version, sessions, test_set, permutations, judges, ceiling, shell.settings.device)
+    if (captions is None) != (caption_set is None):
+        raise BadInput("one of --captions and --caption-set", "both or none", "Name the set, and give its file.")
+    references = None if captions is None or caption_set is None else (caption_set, read_captions(captions))
+    wishes = Wishes(
+        betas_version,
+        sessions,
+        test_set,
+        permutations,
+        judges,
+        ceiling,
+        shell.settings.device,
+        references,
+        brain_regions,
+    )
     found = [evaluate_job(shell.services.stores, job, wishes) for job in jobs]
     evaluation = compare(*found) if len(found) > 1 else found[0]
     texts = {"html": write_page(evaluation), "json": write_json(evaluation), "csv": write_csv(evaluation)}

@@ -1,7 +1,7 @@
 """Evaluate label maps against references: what `voxelight evaluate` does where references are named."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import click
 
 from voxelight.app.cli.answers import FilesAnswer
 from voxelight.app.cli.shell import Shell
+from voxelight.app.errors import find_answer
 from voxelight.models.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ class MapOptions:
 
     references: Path | None
     corrections: bool
+    instances: bool
     found: Path | None
     against: Path | None
     label: tuple[str, ...]
+    region: tuple[str, ...]
     tolerance_mm: float
     groups: Path | None
     missing: str
@@ -36,7 +39,11 @@ class MapOptions:
     @property
     def given(self) -> bool:
         """Whether label maps are to be evaluated, and not what was decoded."""
-        return self.corrections or any(each is not None for each in (self.references, self.found, self.against))
+        return (
+            self.corrections
+            or self.instances
+            or any(each is not None for each in (self.references, self.found, self.against))
+        )
 
 
 def map_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,9 +66,16 @@ def map_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--tolerance-mm", default=1.0, show_default=True, type=click.FloatRange(min=0), help="Of surface Dice."
         ),
+        click.option(
+            "--region",
+            multiple=True,
+            metavar="NAME=LABELS",
+            help="Score labels as one besides, e.g. 'whole tumour=edema,core'; repeat.",
+        ),
         click.option("--label", multiple=True, metavar="N=NAME", help="Name of a label, where no sidecar has it."),
         click.option("--against", metavar="DIR", type=_DIR, help="Folder of label maps to compare with."),
         click.option("--found", metavar="DIR", type=_DIR, help="Folder of label maps, instead of a job."),
+        click.option("--instances", is_flag=True, help="Count objects one by one, of --found against --references."),
         click.option("--corrections", is_flag=True, help="Score a job against what people corrected it to."),
         click.option(
             "--references", metavar="DIR", type=_DIR, help="Folder of reference label maps, named as the scans."
@@ -72,7 +86,7 @@ def map_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def evaluate_maps(shell: Shell, jobs: Sequence[uuid.UUID], out: Path, options: MapOptions) -> None:
-    """Score, compare where there are two runs, and write the report in its three forms."""
+    """Score, compare where there are two runs, and write the report in its three forms; what is left out is told."""
     from voxelight.app.pipelines.evaluated_maps import compare, score_pairs
     from voxelight.medseg.report import NOTICE, write_csv, write_json, write_page
     from voxelight.storage.formats.streams import replacing
@@ -92,7 +106,42 @@ def evaluate_maps(shell: Shell, jobs: Sequence[uuid.UUID], out: Path, options: M
         written.append(out / f"report.{suffix}")
         with replacing(written[-1]) as file:
             file.write(text.encode())
+    for each in scored:
+        for case, reason in each.left_out.items():
+            shell.note(f"Left out of {each.title}: {case}. {reason}")
     shell.answer(FilesAnswer(files=written), *_say(evaluation), f"{', '.join(map(str, written))}. {NOTICE}")
+    _end(*(each.left_out for each in scored))
+
+
+def evaluate_instances(shell: Shell, jobs: Sequence[uuid.UUID], out: Path, options: MapOptions) -> None:
+    """Count objects one by one, and write what came out."""
+    from voxelight.app.cli.recordings import write_json as write
+    from voxelight.app.cli.tables import make_table
+    from voxelight.app.pipelines.evaluated_instances import score_folders
+    from voxelight.medseg.report import NOTICE
+
+    if jobs or options.found is None or options.references is None:
+        raise BadInput("instances without two folders", "--found DIR and --references DIR", "Name both, and no job.")
+    told = score_folders(options.found, options.references, options.seed)
+    file = write(out / "instances.json", told)
+    rows = [
+        (f"IoU above {iou}", f"{each['f1']:.3f}", f"{each['recall']:.3f}", f"{each['precision']:.3f}", str(each["fn"]),
+         str(each["fp"]))
+        for iou, each in told["pooled"].items()
+    ]  # fmt: skip
+    head = ("objects", "F1", "recall", "precision", "missed", "made up")
+    for case, reason in told["left_out"].items():
+        shell.note(f"Left out: {case}. {reason}")
+    shell.answer(
+        FilesAnswer(files=[file]), make_table(head, rows, f"{len(told['cases'])} pictures"), f"{file}. {NOTICE}"
+    )
+    _end(told["left_out"])
+
+
+def _end(*left_out: Mapping[str, str]) -> None:
+    """End as a refusal does where a case was left out; the others are written."""
+    if any(left_out):
+        raise click.exceptions.Exit(find_answer(BadInput("", "", ""))[1])
 
 
 def _find_runs(shell: Shell, jobs: Sequence[uuid.UUID], options: MapOptions, wishes: "Wishes") -> "list[Scored]":
@@ -124,7 +173,16 @@ def _read_wishes(options: MapOptions) -> "Wishes":
         missing_as_empty=options.missing == "empty",
         groups=read_groups(options.groups) if options.groups else None,
         labels=labels or None,
+        regions=dict(map(_read_region, options.region)),
     )
+
+
+def _read_region(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, labels = text.partition("=")
+    parts = tuple(part.strip() for part in labels.split(","))
+    if not name.strip() or not all(parts):
+        raise BadInput(f"the region {text!r}", "NAME=LABEL,LABEL", "Write --region 'whole tumour=edema,core'.")
+    return name.strip(), parts
 
 
 def _say(evaluation: "Evaluation") -> list[Any]:

@@ -70,10 +70,9 @@ def draw_cuts(contents: Contents, entry: Entry, file: ArtifactAnswer) -> bytes:
     """Return a label map on its image cut by cut, as PNG; the person's left is on the left."""
     from voxelight.medseg.sheets import draw_sheet
     from voxelight.storage.formats.images import encode_png
-    from voxelight.storage.formats.volumes import read_image
 
     with contents.open_file(entry.scan_sha256, entry.result.scan) as path:
-        volume, _ = read_image(path)
+        volume, _ = contents.checks.read_image(path)
     return encode_png(draw_sheet(volume, read_map(contents, entry, file)))
 
 

@@ -54,6 +54,8 @@ class Wishes:
     networks : that judge pictures, none for none; None: the one whose weights a Python package carries, where it is
     ceiling : whether to generate from true latents for the ceiling, which takes as long as the job did
     device : where to do so
+    captions : reference captions by stimulus, where captions are to be scored, and the name of their set
+    regions : of the same recording, by which a brain encoder scores pictures and chooses among samples
     """
 
     betas: str | None = None
@@ -63,6 +65,8 @@ class Wishes:
     networks: tuple[str, ...] | None = None
     ceiling: bool = False
     device: str = "auto"
+    captions: tuple[str, Mapping[str, Sequence[str]]] | None = None
+    regions: tuple[str, ...] = ()
 
 
 def open_job(session: Session, job_id: uuid.UUID) -> tuple[Job, list[Run]]:
@@ -106,6 +110,9 @@ def evaluate(stores: Stores, job_id: uuid.UUID, wishes: Wishes) -> Evaluation:
 
     with stores.sessions() as session:
         job, runs = open_job(session, job_id)
+        if wishes.regions and job.kind == "reconstruct":
+            raise BadInput("regions for a recipe that is fitted to every trial in turn",
+                           "a decoding by a decoder that was trained before", "Leave them out.")  # fmt: skip
         return (evaluate_recipe if job.kind == "reconstruct" else evaluate_profile)(session, stores, job, runs, wishes)
 
 

@@ -36,6 +36,8 @@ def make_evaluation(stores: Stores, job_id: uuid.UUID, options: dict[str, Any], 
         networks=request.networks,
         ceiling=request.ceiling,
         device=device,
+        captions=(request.caption_set, request.captions) if request.captions else None,
+        regions=request.regions,
     )
     evaluation = evaluate(stores, job_id, wishes)
     return JobOutcome(

@@ -3,28 +3,36 @@
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import Session, joinedload
 
+from voxelight.app.pipelines.choice import find_conditions
+from voxelight.app.pipelines.train_data import LABEL_ENDINGS, TAKES
+from voxelight.app.schemas import ScanQuery
 from voxelight.medseg.evaluation import Evaluation, compare_runs, evaluate_cases
 from voxelight.medseg.metrics import CaseScores, score_case
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.models.values import LabelMap
 from voxelight.storage.formats.groups import CaseGroups
+from voxelight.storage.formats.images import read_numbers
+from voxelight.storage.formats.label_names import read_label_names
 from voxelight.storage.formats.names import image_stem
-from voxelight.storage.formats.nifti import read_label_map, read_volume
-from voxelight.storage.queries import find_row
+from voxelight.storage.formats.nifti import read_volume
+from voxelight.storage.formats.nifti_header import place_grid
+from voxelight.storage.formats.volumes import read_image, read_label_map
+from voxelight.storage.queries import find_dataset, find_row, select_scans
 from voxelight.storage.schema import Artifact, Correction, ImagingSession, Job, Run, Scan, Segmentation, Subject
 from voxelight.storage.stores import Stores
 
-_SUFFIXES = (".nii", ".nii.gz")
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 _DSEG, _CONFIDENCE = "_dseg", "_confidence"
+_NO_LABELS = (_CONFIDENCE, "_uncertainty", "_instances")
 _SHOWN = 3
 Read = tuple[LabelMap, LabelMap, NDArray[np.float32] | None]
 
@@ -40,6 +48,7 @@ class Wishes:
     missing_as_empty : a reference without a label map counts as missed; else it is left out
     groups : person and fold of each case; None: as the job or the file names say
     labels : label number -> name, where the files don't say
+    regions : name -> names of labels that are scored as one besides
     """
 
     tolerance_mm: float = 1.0
@@ -47,6 +56,19 @@ class Wishes:
     missing_as_empty: bool = False
     groups: CaseGroups | None = None
     labels: Mapping[int, str] | None = None
+    regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """References that lie in a data set beside the images, or under the same subject and session in another one.
+
+    Parameters
+    ----------
+    dataset : its name; None: that of the job
+    """
+
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +92,14 @@ class Scored:
 
 
 def score_pairs(found: Scored, wishes: Wishes, progress: Callable[[float], None] | None = None) -> Evaluation:
-    """Read and score one case after the other.
+    """Read and score one case after the other; what can't be scored is left out with the reason.
 
     Raises
     ------
     BadInput
-        There is no case, or a label map does not lie on the grid of its reference.
+        There is no case, or a case has no person.
+    VoxelightError
+        Nothing could be scored: what kept the first case out.
     """
     known = wishes.groups.person_of if wishes.groups else None
     strange = [pair.case for pair in found.pairs if known is not None and pair.case not in known]
@@ -83,14 +107,23 @@ def score_pairs(found: Scored, wishes: Wishes, progress: Callable[[float], None]
         raise BadInput(f"{len(strange)} cases without a person, {strange[0]} for one", "a row for every case",
                        "Add them to the table of groups.")  # fmt: skip
     cases: list[CaseScores] = []
+    faults: dict[str, VoxelightError] = {}
     for number, pair in enumerate(found.pairs, start=1):
         person = pair.person if known is None else known[pair.case]
-        label_map, reference, confidence = pair.read()
-        cases.append(score_case(label_map, reference, wishes.tolerance_mm, pair.case, person, confidence))
+        try:
+            label_map, reference, confidence = pair.read()
+            cases.append(
+                score_case(label_map, reference, wishes.tolerance_mm, pair.case, person, confidence, wishes.regions)
+            )
+        except VoxelightError as error:
+            faults[pair.case] = error
         if progress is not None:
             progress(number / len(found.pairs))
+    if faults and not cases:
+        raise next(iter(faults.values()))
     evaluation = evaluate_cases(cases, found.title, wishes.tolerance_mm, wishes.seed)
-    return replace(evaluation, conditions=found.conditions, provenance=found.provenance)
+    left_out = {case: str(error) for case, error in faults.items()}
+    return replace(evaluation, conditions=found.conditions, provenance=found.provenance, left_out=left_out)
 
 
 def compare(ours: Evaluation, theirs: Evaluation, wishes: Wishes) -> Evaluation:
@@ -115,14 +148,15 @@ def pair_folders(found: Path, references: Path, wishes: Wishes) -> Scored:
     return Scored(found.name, pairs, conditions, {})
 
 
-def pair_job(stores: Stores, job_id: uuid.UUID, references: Path | None, wishes: Wishes) -> Scored:
-    """Pair the label maps of a job with references of a folder, or with what people corrected them to.
+def pair_job(stores: Stores, job_id: uuid.UUID, references: Path | Stored | None, wishes: Wishes) -> Scored:
+    """Pair the label maps of a job with references of a folder or a data set, or with what people corrected them to.
 
     Parameters
     ----------
     stores : where the job lies
     job_id : a job that segmented
-    references : folder with a label map named as each scan; None: the newest correction of each result
+    references : folder with a label map named as each scan; `Stored`: for ``NAME.nii.gz`` a scan ``NAME_dseg.nii.gz``
+        of the same subject and session; None: the newest correction of each result
     wishes : how they are scored
 
     Raises
@@ -137,22 +171,50 @@ def pair_job(stores: Stores, job_id: uuid.UUID, references: Path | None, wishes:
         runs = list(session.scalars(_select_runs(job_id)))
         maps = {run.id: _find_files(session, run) for run in runs}
         recipe, dataset = job.recipe, job.dataset.name
-    truths = _by_stem(references) if references else {}
+        truths = _find_truths(session, references, job)
     pairs, lonely = [], set()
     for run in runs:
         stem = image_stem(run.scan.name)
         files = maps[run.id]
-        truth = truths.get(stem) if references else files.get("correction")
+        truth = files.get("correction") if references is None else truths.pop(_place(run.scan, references), None)
         if truth is None or ("label_map" not in files and not wishes.missing_as_empty):
             lonely.add(stem)
             continue
         person = run.scan.imaging_session.subject.label
-        pairs.append(Pair(stem, person, _stored_reader(stores, files, truth, wishes.labels), run.id))
+        name = "/".join(map(str, _place(run.scan, references))) if isinstance(references, Stored) else stem
+        pairs.append(Pair(name, person, _stored_reader(stores, files, truth, wishes.labels), run.id))
     stems = {image_stem(run.scan.name) for run in runs}
-    _refuse_none(pairs, stems, truths or {"a correction": None})
-    said = _tell(str(references or "the newest correction of each result"), set(truths) - stems, lonely, wishes)
+    named = {"a correction"} if references is None else {key if isinstance(key, str) else key[-1] for key in truths}
+    _refuse_none(pairs, stems, named)
+    said = _tell(_name(references, dataset), set(truths), lonely, wishes)
     provenance: dict[str, Any] = next((dict(run.provenance) for run in runs if run.provenance), {})
     return Scored(f"{recipe} on {dataset}", pairs, said | {"Job": str(job_id)}, provenance)
+
+
+def _find_truths(session: Session, references: Path | Stored | None, job: Job) -> dict[Any, Any]:
+    """Return the references by what a scan has in common with its own, each a path, or hash and name."""
+    if references is None:
+        return {}
+    if isinstance(references, Path):
+        return dict(_by_stem(references))
+    dataset = job.dataset if references.dataset is None else find_dataset(session, references.dataset)
+    scans = session.scalars(select_scans().where(*find_conditions(dataset.id, ScanQuery(), TAKES), Scan.held == ""))
+    drawn = [scan for scan in scans if LABEL_ENDINGS.search(scan.name)]
+    return {_place(scan, references): (scan.blob_sha256, scan.name) for scan in drawn}
+
+
+def _place(scan: Scan, references: Path | Stored) -> Any:
+    stem = image_stem(scan.name)
+    if isinstance(references, Path):
+        return stem
+    visit = scan.imaging_session
+    return visit.subject.label, visit.label, image_stem(LABEL_ENDINGS.sub("", scan.name)).lower()
+
+
+def _name(references: Path | Stored | None, dataset: str) -> str:
+    if references is None:
+        return "the newest correction of each result"
+    return str(references) if isinstance(references, Path) else f"label maps in {references.dataset or dataset}"
 
 
 def _select_runs(job_id: uuid.UUID) -> Any:
@@ -188,7 +250,7 @@ def _stored_reader(
 
     def read() -> Read:
         def as_map(path: Path) -> LabelMap:
-            return read_label_map(path, names)
+            return stores.checks.read_label_map(path, names) if path.suffix != ".png" else _read_flat(path, names)
 
         reference = as_map(truth) if isinstance(truth, Path) else read_stored(truth, as_map)
         if "label_map" not in files:
@@ -208,9 +270,19 @@ def _reader(found: Path | None, reference: Path, labels: Mapping[int, str] | Non
             return _empty(truth), truth, None
         sure = found.with_name(found.name.replace(_DSEG, _CONFIDENCE))
         there = sure != found and sure.is_file()
-        return read_label_map(found, names), truth, read_volume(sure).array[0] if there else None
+        return read_label_map(found, names), truth, read_image(sure)[0].array[0] if there else None
 
     return read
+
+
+def _read_flat(path: Path, names: dict[int, str]) -> LabelMap:
+    numbers = read_numbers(path).T[..., None]
+    strange = sorted(set(np.unique(numbers).tolist()) - {0} - set(names))
+    if strange:
+        raise BadInput(f"{path.name} with label {strange[0]}", f"0 and {', '.join(map(str, sorted(names)))}",
+                       "Name every label that is drawn.")  # fmt: skip
+    grid = place_grid((numbers.shape[0], numbers.shape[1], 1), np.eye(4))
+    return LabelMap(numbers.astype(np.uint8), grid.geometry, names)
 
 
 def _empty(reference: LabelMap) -> LabelMap:
@@ -223,18 +295,20 @@ def _read_names(found: Path | None) -> dict[int, str]:
     if beside is not None and beside.is_file():
         names = json.loads(beside.read_text("utf-8")).get("LabelNames", {})
         return {int(number): str(name) for number, name in names.items()}
+    if found is not None and ".nii" in found.suffixes and (carried := read_label_names(found)):
+        return carried
     raise BadInput(
         f"no names of labels beside {found.name if found else 'a reference'}",
-        "STEM_dseg.json with LabelNames",
+        "STEM_dseg.json with LabelNames, or names in the file itself",
         "Name the labels: --label 1=NAME.",
     )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     paths = sorted(path for path in folder.glob("*") if path.name.endswith(_SUFFIXES) and not path.name.startswith("."))
-    maps = [path for path in paths if not image_stem(path.name).endswith(_CONFIDENCE)]
+    maps = [path for path in paths if not image_stem(path.name).endswith(_NO_LABELS)]
     if not maps:
-        raise BadInput(f"no NIfTI file in {folder}", "label maps, one a case", "Check the folder.")
+        raise BadInput(f"no NIfTI, NRRD or MetaImage file in {folder}", "label maps, one a case", "Check the folder.")
     return {image_stem(path.name).removesuffix(_DSEG): path for path in maps}
 
 
@@ -247,7 +321,7 @@ def _refuse_none(pairs: Sequence[Pair], maps: Any, truths: Any) -> None:
         )
 
 
-def _tell(references: str, without_map: set[str], without_reference: set[str], wishes: Wishes) -> dict[str, str]:
+def _tell(references: str, without_map: set[Any], without_reference: set[str], wishes: Wishes) -> dict[str, str]:
     said = {"References": Path(references).name or references}
     if without_reference:
         said["Without a reference, left out"] = str(len(without_reference))

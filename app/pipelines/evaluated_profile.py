@@ -1,4 +1,4 @@
-"""Evaluate a job that decoded with a trained decoder: what its training knew is recorded nowhere here, and said so."""
+"""Evaluate a job that decoded with a trained decoder; what is not recorded of its training is said."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,19 +22,36 @@ from voxelight.app.pipelines.evaluated import (
     load_judges,
     state,
 )
+from voxelight.app.pipelines.evaluated_brain import add_brain, read_brain
+from voxelight.app.pipelines.evaluated_captions import Controls, score_captions
+from voxelight.app.pipelines.evaluated_coverage import TokenPair, check_coverage
+from voxelight.app.pipelines.evaluated_trained import (
+    Knowledge,
+    draw_bottleneck,
+    draw_distance,
+    find_knowledge,
+    find_nearest,
+    guard,
+    read_tokens,
+    tell_conditions,
+)
 from voxelight.app.pipelines.inputs import BetasInput, read_betas
+from voxelight.app.pipelines.linear_recipes import find_linear
+from voxelight.app.pipelines.profiles import find_decoding_profile
 from voxelight.app.provenance import find_device
 from voxelight.models.errors import BadInput, Unavailable
 from voxelight.models.values import Betas, Stimuli
-from voxelight.neuro.evaluate.agreement import agree_captions, agree_pictures, fit_agreement, map_deviation, share_words
+from voxelight.neuro.evaluate.agreement import agree_captions, agree_pictures, map_deviation, share_words
+from voxelight.neuro.evaluate.ceiling import describe_ceiling
+from voxelight.neuro.evaluate.compare import Curve
 from voxelight.neuro.evaluate.compared import Compared
 from voxelight.neuro.evaluate.controls import DECODED, derange
 from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, MetricFacts, Row
-from voxelight.neuro.evaluate.guards import GUARDS, Guard, check_gallery
+from voxelight.neuro.evaluate.guards import check_gallery
 from voxelight.neuro.evaluate.pixels import bring, score_structure
 from voxelight.neuro.evaluate.similarity import own_correlation
-from voxelight.neuro.evaluate.uncertainty import Coverage, check_retrieval, find_coverage
-from voxelight.neuro.profiles import find_profile
+from voxelight.neuro.evaluate.spoken import Spoken
+from voxelight.neuro.linear import find_linear_recipe
 from voxelight.neuro.splits import Labels
 from voxelight.storage.formats.images import decode_png
 from voxelight.storage.results import read_outputs
@@ -42,15 +59,14 @@ from voxelight.storage.schema import Job, Reconstruction, Run
 from voxelight.storage.stores import Stores
 
 if TYPE_CHECKING:
+    from voxelight.app.pipelines.loaded import Gallery
     from voxelight.neuro.evaluate.judge import Judge
 
 Floats = NDArray[np.floating[Any]]
 
 _TOP = "retrieval_top"
 _NO_CEILING = "It was not asked for: --ceiling generates from the tokens of the pictures."
-_UNKNOWN = "What the decoder was trained on is not recorded here."
 _SHOWN_SHUFFLES = 2
-_FEWEST_CALIBRATED = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +87,8 @@ class _Decoded:
 def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[Run], wishes: Wishes) -> Evaluation:
     """Evaluate a job of the kind ``decode``: see `evaluated.evaluate`."""
     betas, stimuli = read_betas(session, stores, BetasInput(**job.params["inputs"]), job.dataset.simulated)
-    found = _collect(session, stores, runs, stimuli)
+    knowledge = find_knowledge(stores, job, stimuli)
+    found = _collect(session, stores, runs, stimuli, knowledge)
     orders, told = draw_orders(betas, found.ids, found.ids, wishes.permutations, job.seed)
     gallery = 0 if stimuli is None else len(stimuli.ids)
     others = [derange(len(found.ids), seed) for seed in range(SHUFFLES)]
@@ -79,38 +96,120 @@ def evaluate_profile(session: Session, stores: Stores, job: Job, runs: Sequence[
     compared = judge_pictures(judges, found.pictures, found.shown, native=False)
     retrieved = _compare_retrieved(found)
     structure = (found.pictures, found.shown)
-    ceiling = None
+    tokens = _find_tokens(stores, job, runs, found, stimuli, knowledge, wishes.device)
+    nearest, why = find_nearest(knowledge, tokens.predicted, stimuli, tokens.gallery)
+    ceiling: Floats | None = None
+    words: list[list[str]] = []
     if wishes.ceiling and stimuli is not None:
-        ceiling = _generate_ceiling(stores, job, found, stimuli, wishes.device)
-    return Evaluation(
+        ceiling, words = _generate_ceiling(stores, job, found, stimuli, wishes.device)
+    rows = {
+        DECODED: Row(DECODED, compared.score() | retrieved.score() | score_structure(*structure)),
+        "shuffled_betas": Row(
+            "shuffled_betas", compared.score(others) | retrieved.score(others) | score_structure(*structure, others)
+        ),
+        "generator_ceiling": _score_ceiling(judges, ceiling, found),
+        "nearest_training": _score_nearest(judges, nearest, why, stimuli, found),
+    }
+    metrics = (*_describe_retrieval(gallery, retrieved), *describe_metrics(judges, native=False))
+    nulls = compared.draw_null(orders) | retrieved.draw_null(orders)
+    notes = [told, *_note(found), *describe_ceiling(betas), *missing]
+    spoken = None
+    if wishes.captions is not None:
+        controls = Controls(knowledge.trained_on, nearest, words)
+        spoken = score_captions(
+            found.captions, found.ids, wishes.captions, controls, (orders, others), found.shown, stores.weights
+        )
+        rows, metrics, nulls = _add_words(rows, spoken), (*metrics, *spoken.metrics), nulls | dict(spoken.nulls)
+        notes += spoken.notes
+    evaluation = Evaluation(
         title=f"{job.recipe}: {job.dataset.name}",
-        conditions=state(job, wishes, _find_conditions(betas, job, found, gallery)),
-        metrics=(*_describe_retrieval(gallery, retrieved), *describe_metrics(judges, native=False)),
+        conditions=state(job, wishes, _find_conditions(betas, job, found, gallery, knowledge)),
+        metrics=metrics,
         stimulus_ids=found.ids,
         clusters=found.ids,
-        rows=(
-            Row(DECODED, compared.score() | retrieved.score() | score_structure(*structure)),
-            Row(
-                "shuffled_betas", compared.score(others) | retrieved.score(others) | score_structure(*structure, others)
-            ),
-            _score_ceiling(judges, ceiling, found),
-            Row("nearest_training", absent=_UNKNOWN),
-        ),
-        nulls=compared.draw_null(orders) | retrieved.draw_null(orders),
-        guards=_guard(found),
+        rows=tuple(rows.values()),
+        nulls=nulls,
+        guards=(*guard(knowledge, found.ids), check_gallery(found.ids, found.shown)),
         grids=(_draw_grid(found, others, ceiling),),
-        coverages=_check_coverage(found, compared),
+        curves=_draw_curves(knowledge, found, stimuli, tokens, compared, betas.subject),
+        coverages=check_coverage(found.pictures, found.captions, compared, tokens, spoken),
         provenance=describe_job(job, runs),
-        notes=(told, *_note(found), *missing),
-    )
+        notes=tuple(notes),
+    )  # fmt: skip
+    if not wishes.regions or stimuli is None:
+        return evaluation
+    inputs = BetasInput(**job.params["inputs"])
+    brain = read_brain(session, stores, inputs, wishes.regions, stimuli, knowledge, betas.stimulus_ids)
+    return add_brain(evaluation, brain, found.pictures, (orders, others), job.seed)
 
 
-def _collect(session: Session, stores: Stores, runs: Sequence[Run], stimuli: Stimuli | None) -> _Decoded:
+def _find_tokens(
+    stores: Stores, job: Job, runs: Sequence[Run], found: _Decoded, stimuli: Stimuli | None, knowledge: Knowledge,
+    device: str,
+) -> TokenPair:  # fmt: skip
+    """Return tokens where it is known what was trained on, which they are compared with."""
+    if knowledge.decoder is None or stimuli is None:
+        return TokenPair(None, None, None)
+    gallery, space = _find_gallery(stores, job, stimuli, find_device(device))
+    place = {name: row for row, name in enumerate(stimuli.ids.tolist())}
+    shown = None if gallery.tokens is None else gallery.tokens.values[[place[name] for name in found.ids.tolist()]]
+    return TokenPair(read_tokens(stores, runs, found.ids, space), gallery.tokens, shown)
+
+
+def _find_gallery(stores: Stores, job: Job, stimuli: Stimuli, device: str) -> "tuple[Gallery, str]":
+    """Return pictures in the space that a job decoded to, and its name."""
+    from voxelight.app.pipelines.loaded import find_gallery
+    from voxelight.storage.cache import StageCache
+
+    linear = find_linear(stores.weights, job.recipe)
+    if linear is not None:
+        from voxelight.app.pipelines.linear_targets import find_linear_gallery
+
+        recipe, space = find_linear_recipe(linear.profile), str(linear.config["compared"])
+        return find_linear_gallery(recipe, space, stimuli, stores, device), space
+    options = DecodeOptions(**job.params["options"])
+    profile = find_decoding_profile(stores.weights, job.recipe, options.subject)
+    cache = StageCache(stores.cache)
+    return find_gallery(profile, stores.weights, options.generation, device, stimuli, cache), profile.space
+
+
+def _draw_curves(
+    knowledge: Knowledge, found: _Decoded, stimuli: Stimuli | None, tokens: TokenPair, compared: Compared, subject: str
+) -> tuple[Curve, ...]:
+    if stimuli is None:
+        return ()
+    scores = compared.score()["two_way"].mean(0)
+    far = draw_distance(knowledge, found.ids, stimuli, tokens.gallery, scores)
+    return (*far, *draw_bottleneck(knowledge, subject))
+
+
+def _score_nearest(
+    judges: Sequence["Judge"], nearest: Labels | None, why: str, stimuli: Stimuli | None, found: _Decoded
+) -> Row:
+    if nearest is None or stimuli is None:
+        return Row("nearest_training", absent=why)
+    place = {name: row for row, name in enumerate(stimuli.ids.tolist())}
+    pictures = bring(stimuli.images[[place[name] for name in nearest.tolist()]])[None]
+    scores = judge_pictures(judges, pictures, found.shown, native=False).score()
+    return Row("nearest_training", scores | score_structure(pictures, found.shown))
+
+
+def _add_words(rows: dict[str, Row], spoken: Spoken) -> dict[str, Row]:
+    """Return rows with the scores of captions beside those of pictures."""
+    found = {name: Row(name, {**row.scores, **spoken.rows.get(name, {})}, row.absent) for name, row in rows.items()}
+    for name in ("constant_caption", "most_frequent_caption"):
+        found[name] = Row(name, spoken.rows.get(name, {}), spoken.absent.get(name, ""))
+    return found
+
+
+def _collect(
+    session: Session, stores: Stores, runs: Sequence[Run], stimuli: Stimuli | None, knowledge: Knowledge
+) -> _Decoded:
     known = set() if stimuli is None else set(stimuli.ids.tolist())
     ids, pictures, captions, retrieved = [], [], [], []
     for run in runs:
         stored = read_outputs(stores, run.id, "reconstruction")
-        if run.item_key not in known or not stored:
+        if run.item_key not in known or not stored or knowledge.refuses(run.item_key):
             continue
         ids.append(run.item_key)
         pictures.append(bring(np.stack([decode_png(each) for each in stored])))
@@ -121,38 +220,51 @@ def _collect(session: Session, stores: Stores, runs: Sequence[Run], stimuli: Sti
         retrieved.append(tuple(map(str, rows[0].retrieved)) if rows else ())
     if stimuli is None or len(ids) < FEWEST:
         raise BadInput(
-            f"{len(ids)} decoded pictures of stimuli that the data set has pictures of",
+            f"{len(ids)} decoded pictures of stimuli that the data set has pictures of and that were not trained on",
             f"{FEWEST} or more",
-            "Decode up to pictures, and store the stimuli beside the betas.",
+            "Decode up to pictures, store the stimuli beside the betas, and hold some out of the training.",
         )
     shown = bring(stimuli.select(np.array(ids)).images)
     return _Decoded(np.array(ids), shown, np.stack(pictures, axis=1), tuple(captions), tuple(retrieved))
 
 
-def _generate_ceiling(stores: Stores, job: Job, found: _Decoded, stimuli: Stimuli, device: str) -> Floats:
-    """Generate from the tokens of the pictures themselves, array (seed, item, row, column, 3); nothing is blended in.
+def _generate_ceiling(
+    stores: Stores, job: Job, found: _Decoded, stimuli: Stimuli, device: str
+) -> tuple[Floats, list[list[str]]]:
+    """Generate from the tokens of the pictures themselves; nothing is blended in.
+
+    Returns
+    -------
+    array (seed, item, row, column, 3), and for each item the captions of every seed
 
     Raises
     ------
     Unavailable
         The image encoder or the generator can't be had.
     """
-    from voxelight.app.pipelines.loaded import find_gallery, find_networks
+    from voxelight.app.pipelines.decode_linear import generate_ceiling
+    from voxelight.app.pipelines.loaded import find_networks
     from voxelight.neuro.reconstruct import reconstruct_tokens
     from voxelight.storage.cache import StageCache
 
-    options = DecodeOptions(**job.params["options"])
-    profile = find_profile(job.recipe)
-    profile = profile if options.subject is None else profile.select_subject(options.subject)
-    device = find_device(device)
+    options, device = DecodeOptions(**job.params["options"]), find_device(device)
     shown, cache = stimuli.select(found.ids), StageCache(stores.cache)
-    gallery = find_gallery(profile, stores.weights, options.generation, device, shown, cache)
-    if gallery.tokens is None:
-        raise Unavailable(gallery.missing, "tokens of the pictures", "Fetch the image encoder, or leave out --ceiling.")
-    networks = find_networks(profile, stores.weights, options.generation, device)
-    made = reconstruct_tokens(networks, gallery.tokens, range(len(found.ids)), options.generation, cache=cache)
+    if find_linear(stores.weights, job.recipe) is not None:
+        made = generate_ceiling(stores, job.recipe, options, shown, device)
+    else:
+        profile = find_decoding_profile(stores.weights, job.recipe, options.subject)
+        gallery, _ = _find_gallery(stores, job, shown, device)
+        if gallery.tokens is None:
+            raise Unavailable(
+                gallery.missing, "tokens of the pictures", "Fetch the image encoder, or leave out --ceiling."
+            )
+        networks = find_networks(profile, stores.weights, options.generation, device)
+        made = reconstruct_tokens(networks, gallery.tokens, range(len(found.ids)), options.generation, cache=cache)
     pictures = np.stack([each.image for each in made if each.image is not None])
-    return bring(pictures).reshape(len(found.ids), options.samples, *found.shown.shape[1:]).swapaxes(0, 1)
+    words = [each.caption or "" for each in made]
+    by_item = [words[start : start + options.samples] for start in range(0, len(words), options.samples)]
+    drawn = bring(pictures).reshape(len(found.ids), options.samples, *found.shown.shape[1:]).swapaxes(0, 1)
+    return drawn, by_item
 
 
 def _score_ceiling(judges: Sequence["Judge"], ceiling: Floats | None, found: _Decoded) -> Row:
@@ -162,7 +274,7 @@ def _score_ceiling(judges: Sequence["Judge"], ceiling: Floats | None, found: _De
     return Row("generator_ceiling", scores | score_structure(ceiling, found.shown))
 
 
-def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int) -> dict[str, Any]:
+def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int, knowledge: Knowledge) -> dict[str, Any]:
     options = DecodeOptions(**job.params["options"])
     return {
         "subject": betas.subject,
@@ -173,7 +285,7 @@ def _find_conditions(betas: Betas, job: Job, found: _Decoded, gallery: int) -> d
         "normalisation": "as stored",
         "seeds": options.samples,
         "random_weights": bool(job.model.config.get("random_weights", False)),
-    }
+    } | tell_conditions(knowledge, options.subject or betas.subject, len(found.ids))
 
 
 def _compare_retrieved(found: _Decoded) -> Compared:
@@ -202,15 +314,6 @@ def _describe_retrieval(gallery: int, retrieved: Compared) -> tuple[MetricFacts,
     return tuple(facts)
 
 
-def _guard(found: _Decoded) -> tuple[Guard, ...]:
-    reasons = dict.fromkeys(GUARDS, _UNKNOWN)
-    reasons["normalisation"] = "Betas were taken as stored; how they were normalised is not recorded here."
-    reasons["alone"] = "Not repeated for this job: stimuli are decoded independently of those beside them."
-    del reasons["gallery"]
-    unchecked = (Guard(name, "not checked", reason) for name, reason in reasons.items())
-    return (*unchecked, check_gallery(found.ids, found.shown))
-
-
 def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]], ceiling: Floats | None) -> Grid:
     rows = choose_shown(len(found.ids))
     by_item = found.pictures.swapaxes(0, 1)
@@ -229,22 +332,6 @@ def _draw_grid(found: _Decoded, others: Sequence[NDArray[np.intp]], ceiling: Flo
         columns.append(Column("where seeds differ (bright)", scaled[:, None, :, :, None]))
     captions = tuple(found.captions[row] for row in rows) if any(found.captions) else ()
     return Grid("What was seen, and what was decoded", found.ids[rows], tuple(columns), captions)
-
-
-def _check_coverage(found: _Decoded, compared: Compared) -> tuple[Coverage, ...]:
-    if len(found.ids) < _FEWEST_CALIBRATED:
-        return ()
-    own = np.arange(len(found.ids))
-    correlations = compared.similarity["two_way"].mean(0)
-    checks = [check_retrieval(correlations, own)]
-    if found.seeds > 1:
-        agreement = agree_pictures(found.pictures.swapaxes(0, 1))
-        scores = own_correlation(correlations, own)
-        half = np.random.default_rng(0).permutation(len(own)) < len(own) // 2
-        low, high = fit_agreement(agreement[half], scores[half]).interval(agreement[~half])
-        inside = (low <= scores[~half]) & (scores[~half] <= high)
-        checks.append(find_coverage("pixel correlation, from agreement across seeds", 0.9, inside, high - low))
-    return tuple(checks)
 
 
 def _note(found: _Decoded) -> list[str]:

@@ -27,7 +27,7 @@ from voxelight.models.errors import BadInput
 from voxelight.models.values import Betas, ClipTokens, Stimuli
 from voxelight.neuro.evaluate.baselines import BASELINES
 from voxelight.neuro.evaluate.bottleneck import sweep_bottleneck
-from voxelight.neuro.evaluate.ceiling import find_ceiling
+from voxelight.neuro.evaluate.ceiling import describe_ceiling
 from voxelight.neuro.evaluate.compare import FEWEST_PICTURES, Curve, find_distance, score_by_distance
 from voxelight.neuro.evaluate.compared import Compared
 from voxelight.neuro.evaluate.controls import DECODED, derange
@@ -200,15 +200,7 @@ def _note(betas: Betas) -> list[str]:
         "Shuffled betas: the picture that another held-out stimulus gave; its decoder may have seen this stimulus.",
         f"The null of {' and '.join(METRICS)} refits the recipe, alpha included; that of a network exchanges pictures.",
     ]
-    counts = np.unique(betas.stimulus_ids, return_counts=True)[1]
-    if (counts >= 2).sum() >= 2:
-        ceiling = find_ceiling(betas)
-        notes.append(
-            f"Noise ceiling of the {len(ceiling.ncsnr)} voxels ({ceiling.use}): median ncsnr "
-            f"{np.median(ceiling.ncsnr):.2f}, {100 * np.median(ceiling.explainable):.0f} % of the variance of averages "
-            f"of {ceiling.repeats:.1f} trials can be explained."
-        )
-    return notes
+    return [*notes, *describe_ceiling(betas)]
 
 
 def _as_tokens(stimuli: Stimuli, names: Labels) -> ClipTokens:

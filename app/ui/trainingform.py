@@ -20,14 +20,15 @@ FOLDS = {
     "all": "Every fold in turn; the model averages them",
     "none": "Train on everyone, score nobody",
 }
-_LISTED = 500
+LISTED = 500
 _PLANNED = "train-planned"
 _OWN = "The recipe's"
+_FRESH = "Fresh weights"
 
 
 def ask_training(services: Services) -> None:
     """Ask for data set, recipe and options; submit."""
-    datasets = [dataset.name for dataset in services.datasets.list(limit=_LISTED).items]
+    datasets = [dataset.name for dataset in services.datasets.list(limit=LISTED).items]
     recipes = {row.name: row for row in services.recipes.list() if row.kind == "train-segmenter"}
     holds = "For NAME.nii.gz it holds NAME_dseg.nii.gz in the same session."
     dataset = st.selectbox("Data set", datasets, key="training-dataset", help=holds)
@@ -38,6 +39,8 @@ def ask_training(services: Services) -> None:
     labels = st.text_input("Labels", key="labels", placeholder="1=anterior, 2=posterior") if recipe == _PLANNED else ""
     with st.expander("Network, steps, seed and queue", icon=":material/tune:"):
         network = st.selectbox("Network", [_OWN, *sorted(SEGMENTERS)], key="training-network")
+        models = sorted({row.model for row in services.recipes.list() if row.kind == "segment"})
+        start = st.selectbox("Start from", [_FRESH, *models], key="training-start", help="Of the same network.")
         steps = st.number_input("Gradient steps", 1, None, None, placeholder="As the recipe says", key="training-steps")
         seed = st.number_input("Seed", 0, None, 0, help="0: the recipe's.", key="training-seed")
         queue = st.selectbox("Queue", list(QUEUES), format_func=QUEUES.__getitem__, key="training-queue")
@@ -46,16 +49,18 @@ def ask_training(services: Services) -> None:
         options |= {"name": name.strip()} if name.strip() else {}
         options |= {"network": network} if network != _OWN else {}
         options |= {"steps": int(steps)} if steps else {}
+        options |= {"training": {"start_from": start}} if start != _FRESH else {}
         request = build(JobRequest, kind="train-segmenter", recipe=recipe, dataset=dataset, seed=int(seed), queue=queue,
                         options=options)  # fmt: skip
     except VoxelightError as error:
         show_problem(error)
         return
     if st.button("Start training", type="primary", icon=":material/model_training:"):
-        _submit(services, request)
+        submit_training(services, request)
 
 
-def _submit(services: Services, request: JobRequest) -> None:
+def submit_training(services: Services, request: JobRequest) -> None:
+    """Submit a training once, and open it; a refusal is shown and nothing is submitted."""
     sending = st.session_state.get("training-sending")
     if sending is None or sending["request"] != request:
         sending = st.session_state["training-sending"] = {"request": request, "key": str(uuid.uuid4())}

@@ -14,7 +14,7 @@ from voxelight.storage.queries import find_row, refuse_limit
 from voxelight.storage.schema import Job, Run
 from voxelight.storage.stores import Stores
 
-KINDS = ("train-segmenter",)
+KINDS = ("train-segmenter", "train-decoder", "train-linear")
 
 
 class Trainings:

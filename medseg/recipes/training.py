@@ -63,6 +63,8 @@ class Training(_Options):
     validation : share of the training persons that are looked at now and then and not trained on
     validate_steps : steps from one look to the next
     patience : looks without a better Dice before the training ends, and the best mean so far is kept; None: never
+    start_from : weights that the training starts from, those of a packaged recipe or of a model of the installation;
+        None: fresh ones
     """
 
     steps: PositiveInt
@@ -83,6 +85,7 @@ class Training(_Options):
     validation: float = Field(0.0, ge=0, lt=1)
     validate_steps: PositiveInt = 250
     patience: PositiveInt | None = None
+    start_from: str | None = None
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from voxelight.models.decoders import low_level
 from voxelight.models.decoders.mixer import mix, mixer_block, shift
+from voxelight.models.decoders.wide import WideLinear
 from voxelight.models.diffusion.prior import PriorConfig
 from voxelight.models.errors import BadInput
 
@@ -43,10 +44,8 @@ class MindEye2Config(BaseModel):
 
     @model_validator(mode="after")
     def _one_token_space(self) -> Self:
-        if self.prior is not None and (self.prior.tokens, self.prior.dim) != (self.tokens, self.dim):
-            raise ValueError(
-                f"the prior has {self.prior.tokens} tokens of {self.prior.dim}, the decoder {self.tokens} of {self.dim}"
-            )
+        if self.prior is not None:
+            self.prior.check_tokens(self.tokens, self.dim)
         return self
 
     def build(self) -> "MindEye2":
@@ -126,7 +125,7 @@ class Backbone(nn.Module):
         flat = config.hidden * config.seq_len
         self.mixer_blocks1 = nn.ModuleList(mixer_block(config.hidden) for _ in range(config.blocks))
         self.mixer_blocks2 = nn.ModuleList(mixer_block(config.seq_len) for _ in range(config.blocks))
-        self.backbone_linear = nn.Linear(flat, config.tokens * config.dim)
+        self.backbone_linear = WideLinear(flat, config.tokens * config.dim)
         self.clip_proj = build_projector(config.dim)
         if config.low_level:
             self.blin1 = nn.Linear(flat, low_level.CHANNELS * low_level.SIDE**2)

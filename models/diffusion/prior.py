@@ -44,6 +44,17 @@ class PriorConfig(BaseModel):
     brain_drop: float = Field(0.2, ge=0, lt=1)
     image_drop: float = Field(0.2, ge=0, lt=1)
 
+    def check_tokens(self, tokens: int, dim: int) -> None:
+        """Refuse a decoder whose tokens are not the prior's.
+
+        Raises
+        ------
+        ValueError
+            Their number or width differs.
+        """
+        if (self.tokens, self.dim) != (tokens, dim):
+            raise ValueError(f"the prior has {self.tokens} tokens of {self.dim}, the decoder {tokens} of {dim}")
+
     def build(self) -> "DiffusionPrior":
         """Return the prior with fresh weights."""
         return DiffusionPrior(self)
@@ -138,12 +149,7 @@ class DiffusionPrior(nn.Module):
             The tokens have another shape, or the number of steps is out of range.
         """
         config = self.config
-        if brain.shape[1:] != (config.tokens, config.dim):
-            raise BadInput(
-                f"brain tokens of shape {tuple(brain.shape)}",
-                f"(b, {config.tokens}, {config.dim})",
-                "Use the prior of the token space that the decoder was trained for.",
-            )
+        self._check(brain)
         path = Ddpm(self.noise_scheduler) if steps == config.timesteps else Ddim(self.noise_scheduler, steps)
         x = noise(0).float()
         for done, (time, after) in enumerate(path.pairs):
@@ -156,6 +162,42 @@ class DiffusionPrior(nn.Module):
             if spread > 0:
                 x = x + spread * noise(done + 1).float()
         return x / config.image_scale
+
+    @torch.no_grad()
+    def expect(self, brain: Tensor) -> Tensor:
+        """Return the image tokens to be expected from the brain's, by one call of the network without an image.
+
+        A share `image_drop` of the training asks for these; they are the mean of what `sample` draws from, and so
+        smoother than the tokens of any image.
+
+        Parameters
+        ----------
+        brain : tensor (b, token, dim)
+
+        Returns
+        -------
+        tensor (b, token, dim), float32
+
+        Raises
+        ------
+        BadInput
+            The tokens have another shape.
+        """
+        self._check(brain)
+        nothing = torch.zeros(len(brain), dtype=torch.bool, device=brain.device)
+        # Without an image the time tells nothing.
+        times = torch.full((len(brain),), self.config.timesteps // 2, dtype=torch.int64, device=brain.device)
+        clean: Tensor = self.net(torch.zeros_like(brain), times, brain, None, nothing)
+        return clean.float() / self.config.image_scale
+
+    def _check(self, brain: Tensor) -> None:
+        config = self.config
+        if brain.shape[1:] != (config.tokens, config.dim):
+            raise BadInput(
+                f"brain tokens of shape {tuple(brain.shape)}",
+                f"(b, {config.tokens}, {config.dim})",
+                "Use the prior of the token space that the decoder was trained for.",
+            )
 
 
 class Ddim:

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from voxelight.models.diffusion.compilers import can_compile
 from voxelight.models.diffusion.constants import Constants
 
 ROTARY_DIM = 32
 BUCKETS = 32
 _LOGIT_SCALE = 16.0
+_HALF = (torch.bfloat16, torch.float16)
+_COMPILES = can_compile()
 
 
 class LayerNorm(nn.Module):
@@ -52,13 +55,16 @@ class RelativeBias(nn.Module):
     def forward(self, length: int) -> Tensor:
         """Return the bias, tensor (head, length, length + 1), of `length` queries to as many keys and the null key."""
         table = self.relative_attention_bias.weight
-        # The rows are padded to a multiple of 16 in memory, else attention kernels copy them once a layer.
-        keys = torch.arange(-(-(length + 1) // 16) * 16, device=table.device)
-        distance = (torch.arange(length, device=table.device)[:, None] - keys).clamp(min=0)
+        distance = torch.arange(length - 1, -1, -1, device=table.device)
         half = BUCKETS // 2
         far = half + (torch.log(distance.clamp(min=1).float() / half) / math.log(128 / half) * half).long()
         bucket = torch.where(distance < half, distance, far.clamp(max=BUCKETS - 1))
-        return table[bucket].permute(2, 0, 1).contiguous()[..., : length + 1]
+        # The rows are padded to a multiple of 16 in memory, else attention kernels copy them once a layer.
+        keys = -(-(length + 1) // 16) * 16
+        # Every row is the next one moved on by a key. Looked up entry by entry, the way back would add half of all
+        # entries into one row of the table, one after the other.
+        line = torch.cat([table[bucket], table[:1].expand(keys - 1, -1)]).T
+        return line.unfold(1, keys, 1).flip(1).contiguous()[..., : length + 1]
 
 
 class Position(NamedTuple):
@@ -108,7 +114,7 @@ class Attention(nn.Module):
         q = rotate(q.float(), position.cos, position.sin)
         k = rotate(k.float(), position.cos, position.sin)
         null_k, null_v = self.null_kv.expand(len(x), 2, -1).chunk(2, dim=1)
-        k, v = torch.cat([null_k.float(), k], dim=1), torch.cat([null_v, v], dim=1)
+        k, v = torch.cat([null_k.float(), k], dim=1), torch.cat([null_v.to(v.dtype), v], dim=1)
         q, k = F.normalize(q, dim=-1).to(v.dtype), F.normalize(k, dim=-1).to(v.dtype)
         return cast(Tensor, self.to_out(self._attend(q, k, v, position.bias)))
 
@@ -118,6 +124,11 @@ class Attention(nn.Module):
         With one key head, heads are but more queries. Kernels ask for a width that is a multiple of 8.
         """
         width = v.shape[-1]
+        if bias.requires_grad and q.is_cuda and q.dtype in _HALF and _COMPILES:
+            from voxelight.models.diffusion.attention_kernels import attend, fit_width
+
+            given = map(fit_width, (q, k, v))
+            return cast(Tensor, attend(*given, bias.float(), _LOGIT_SCALE)[0][..., :width].flatten(2))
         q, k, v = (F.pad(part, (0, -width % 8)).unsqueeze(1) for part in (q.flatten(1, 2), k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.flatten(0, 1).to(q.dtype), scale=_LOGIT_SCALE)
         return out[:, 0, :, :width].reshape(len(v), self.heads, -1, width).transpose(1, 2).flatten(2)
@@ -145,11 +156,24 @@ def feed_forward(dim: int, factor: int = 4) -> nn.Sequential:
     )
 
 
+def move_on(layer: nn.ModuleList, z: Tensor, position: Position) -> Tensor:
+    """Return z (b, n, dim) with attention and the gated layer added, each of what it is given."""
+    attention, feed = layer
+    z = z + attention(z, position)
+    return cast(Tensor, z + feed(z))
+
+
 class Transformer(nn.Module):
-    """Pre-norm layers with a shared bias; nothing is masked. The residual stream is kept in float32."""
+    """Pre-norm layers with a shared bias; nothing is masked. The residual stream is kept in float32.
+
+    Attributes
+    ----------
+    move_on : what a layer does; a long training puts a compiled form there
+    """
 
     def __init__(self, dim: int, depth: int, heads: int, dim_head: int, to_out_eps: float) -> None:
         super().__init__()
+        self.move_on = move_on
         rotary = Constants(partial(rotary_freqs, min(ROTARY_DIM, dim_head)), as_parameters=True)
         self.rel_pos_bias = RelativeBias(heads)
         self.layers = nn.ModuleList(
@@ -169,9 +193,7 @@ class Transformer(nn.Module):
         """Return the projection (b, last, dim) of the last positions of the sequence z (b, n, dim), float32."""
         position = self.position(z.shape[1])
         for layer in self.layers:
-            attention, feed = cast(nn.ModuleList, layer)
-            z = z + attention(z, position)
-            z = z + feed(z)
+            z = self.move_on(cast(nn.ModuleList, layer), z, position)
         return cast(Tensor, self.project_out(self.norm(z[:, -last:])))
 
 

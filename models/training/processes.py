@@ -57,6 +57,16 @@ def agree(wish: bool) -> bool:
     return words[0]
 
 
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """Let the first process through the block, and the others once it is out of it."""
+    if count() > 1 and not is_first():
+        distributed.barrier()
+    yield
+    if count() > 1 and is_first():
+        distributed.barrier()
+
+
 def share(batch: int) -> int:
     """Return each process's samples of a batch.
 

@@ -80,6 +80,18 @@ def find_ceiling(betas: Betas) -> Ceiling:
     return Ceiling(ncsnr, explainable, repeats)
 
 
+def describe_ceiling(betas: Betas) -> list[str]:
+    """Return the noise ceiling of all voxels in a sentence; nothing without repeats."""
+    if (np.unique(betas.stimulus_ids, return_counts=True)[1] >= 2).sum() < 2:
+        return []
+    ceiling = find_ceiling(betas)
+    return [
+        f"Noise ceiling of the {len(ceiling.ncsnr)} voxels ({ceiling.use}): median ncsnr "
+        f"{np.median(ceiling.ncsnr):.2f}, {100 * np.median(ceiling.explainable):.0f} % of the variance of averages "
+        f"of {ceiling.repeats:.1f} trials can be explained."
+    ]
+
+
 def correct_length(reliability: Floats | float, times: float) -> Any:
     """Return the reliability of a measurement that is so many times longer: r' = k r / (1 + (k - 1) r).
 

@@ -25,7 +25,12 @@ CONTROLS = {
     "constant_caption": "one sentence for every picture, the best of the training captions",
     "most_frequent_caption": "the caption that occurs most often in training",
 }
-BASELINES = {"training_mean": "the mean of the training pictures, whatever the betas are"}
+BASELINES = {
+    "training_mean": "the mean of the training pictures, whatever the betas are",
+    "best_of_samples": "of several samples the one that a brain encoder chose, by the signal that the notes declare",
+    "seen_picture": "the picture that was seen, through the same brain encoder",
+    "noise_ceiling": "the largest correlation with betas that their noise leaves within reach, for display only",
+}
 OF_PICTURES = ("null", "shuffled_betas", "generator_ceiling", "nearest_training")
 OF_CAPTIONS = (*OF_PICTURES, "constant_caption", "most_frequent_caption")
 

@@ -40,7 +40,7 @@ class MetricFacts:
 
     name: str
     title: str
-    about: Literal["pictures", "captions", "retrieval"] = "pictures"
+    about: Literal["pictures", "captions", "retrieval", "brain"] = "pictures"
     higher_is_better: bool = True
     chance: float | None = None
     validity: float | None = None
@@ -116,7 +116,8 @@ class Line:
     value : mean over pictures and seeds; of the null, over draws
     low, high : 95 % bootstrap interval over pictures; of the null, its 2.5 and 97.5 percentiles
     by_seed : mean of every seed
-    p, q : of the decoded row against the null; q over all metrics (Benjamini and Hochberg)
+    p, q : of the decoded row against the null; q over all metrics (Benjamini and Hochberg), over regions for those of
+        the brain
     n : pictures, or draws of the null
     """
 
@@ -240,9 +241,11 @@ def summarise(evaluation: Evaluation, seed: int = 0) -> tuple[Line, ...]:
     seed : of the bootstrap
     """
     p = {metric.name: _find_p(evaluation, metric) for metric in evaluation.metrics}
-    tested = [name for name, value in p.items() if value is not None]
-    adjusted = adjust_p(np.array([p[name] for name in tested], np.float64))
-    q = dict(zip(tested, adjusted.tolist(), strict=True))
+    q: dict[str, float] = {}
+    for brain in (False, True):  # regions are a family of their own
+        tested = [m.name for m in evaluation.metrics if (m.about == "brain") is brain and p[m.name] is not None]
+        adjusted = adjust_p(np.array([p[name] for name in tested], np.float64))
+        q |= dict(zip(tested, adjusted.tolist(), strict=True))
     lines = []
     for metric in evaluation.metrics:
         for row in evaluation.rows:

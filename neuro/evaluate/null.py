@@ -100,8 +100,11 @@ def permute_by_refitting(
 
 
 def is_linear(recipe: ReconstructionRecipe) -> bool:
-    """Whether `permute_fast` covers the recipe: ridge, with one alpha for all pixels."""
-    return recipe.decoder == "ridge" and not recipe.decoder_config().alpha_per_target
+    """Whether `permute_fast` covers the recipe: ridge, with one alpha for all pixels, each left as it is predicted."""
+    if recipe.decoder != "ridge":
+        return False
+    config: RidgeConfig = recipe.decoder_config()
+    return not config.alpha_per_target and not config.rescale
 
 
 def plan_operators(betas: Betas, ids: Labels, recipe: ReconstructionRecipe) -> tuple[FoldOperator, ...]:

@@ -5,13 +5,13 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from voxelight.models.pages import read_style
 from voxelight.neuro.evaluate.charts import draw_curve, draw_forest
 from voxelight.neuro.evaluate.controls import BASELINES, CONTROLS, DECODED
 from voxelight.neuro.evaluate.evaluation import Column, Evaluation, Grid, Line, MetricFacts, summarise
@@ -59,7 +59,7 @@ def write_page(evaluation: Evaluation) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(title)}</title><style>{_read_style()}</style></head><body>"
+        f"<title>{escape(title)}</title><style>{read_style()}</style></head><body>"
         f"<header><h1>{escape(evaluation.title)}</h1>"
         f"{''.join(f'<p class=alarm>{escape(mark)}</p>' for mark in marks)}"
         f'<p class="notice">{NOTICE}</p>{f"<ul>{notes}</ul>" if notes else ""}</header>'
@@ -278,7 +278,3 @@ def _say_value(value: Any) -> str:
 
 def _number(value: float) -> str:
     return f"{value:z.3f}" if abs(value) < 100 else f"{value:.1f}"
-
-
-def _read_style() -> str:
-    return (files("voxelight.neuro.evaluate") / "page.css").read_text(encoding="utf-8")

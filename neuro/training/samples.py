@@ -133,7 +133,7 @@ class Dealer:
         keeps = [self._flat(chance.random(shape) >= drop) for drop in (prior.brain_drop, prior.image_drop)]
         seeds = self._flat(chance.integers(2**63, size=shape))
         noise = draw_normal(seeds.tolist(), (prior.tokens, prior.dim), device)
-        return Draws(times.to(device), noise, *(keep.to(device) for keep in keeps))
+        return Draws(move(times, device), noise, *(move(keep, device) for keep in keeps))
 
     def _flat(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values[:, self._own].reshape(-1))
@@ -167,6 +167,11 @@ class Dealer:
         elif "latent" in kinds:
             found["latent"] = self._targets.read("latent", own, number)
         return found["tokens"], found.get("latent"), found.get("maps"), found.get("maps_aug")
+
+
+def move(values: Tensor, device: torch.device) -> Tensor:
+    """Return values on a device without waiting for what it does, as a copy from pageable memory would."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def _pinned(samples: Samples) -> Samples:

@@ -1,6 +1,8 @@
 """Betas brought to mean 0 and deviation 1 as they are read, by statistics of training trials, whatever their size."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,16 +40,57 @@ class StandardisedVoxels:
         return values
 
 
-def standardise_voxels(voxels: Voxels, train: Rows, sessions: Sequence[str] | None = None) -> StandardisedVoxels:
-    """Return betas standardised by their training trials, z = (x - mean) / std (ddof 0), read a few rows at a time.
+@dataclass(frozen=True, eq=False)
+class VoxelStatistics:
+    """Mean and 1 / std of every voxel over the training trials, which go with a decoder wherever it is used.
 
-    It is what `neuro.betas.normalise` does to betas in memory, by ``training-rows-per-session``, or by
-    ``training-rows`` where no sessions are given.
+    Parameters
+    ----------
+    sessions : the sessions that were standardised each by itself; None where all were together
+    mean, scale : array (session, voxel), or (1, voxel); a voxel without variance has the scale 0
+    """
+
+    sessions: tuple[str, ...] | None
+    mean: Floats
+    scale: Floats
+
+    def sha256(self) -> str:
+        """Return the hash of all numbers."""
+        return hashlib.sha256(self.mean.tobytes() + self.scale.tobytes()).hexdigest()
+
+    def standardise(self, voxels: Voxels, sessions: Sequence[str] | None = None) -> StandardisedVoxels:
+        """Return betas (trial, voxel) standardised, read a few rows at a time.
+
+        Raises
+        ------
+        BadInput
+            The number of voxels is another, or a session was not among those of the training.
+        """
+        if voxels.shape[1] != self.mean.shape[1]:
+            raise BadInput(f"betas of {voxels.shape[1]} voxels", f"the {self.mean.shape[1]} of the training",
+                           "Use the mask that the decoder was trained with.")  # fmt: skip
+        if self.sessions is None:
+            return StandardisedVoxels(voxels, np.zeros(voxels.shape[0], np.intp), self.mean, self.scale)
+        strange = sorted({*(sessions or ["(unknown)"])} - {*self.sessions})
+        if strange:
+            raise BadInput(
+                f"the session {', '.join(strange[:3])}, which was not in the training",
+                f"one of {', '.join(self.sessions[:3])}{'...' if len(self.sessions) > 3 else ''}, by whose training "
+                "trials its betas are standardised",
+                "Train with the normalisation `training-rows`, or with trials of that session.",
+            )
+        place = {name: number for number, name in enumerate(self.sessions)}
+        group = np.array([place[name] for name in sessions or ()], np.intp)
+        return StandardisedVoxels(voxels, group, self.mean, self.scale)
+
+
+def find_statistics(voxels: Voxels, train: Rows, sessions: Sequence[str] | None = None) -> VoxelStatistics:
+    """Return mean and 1 / std (ddof 0) of training trials.
 
     Parameters
     ----------
     voxels : betas (trial, voxel), mapped from a file
-    train : array (row,), the training trials; no other row is read for the statistics
+    train : array (row,), the training trials; no other row is read
     sessions : of every trial, if each is standardised by itself
 
     Raises
@@ -68,7 +111,25 @@ def standardise_voxels(voxels: Voxels, train: Rows, sessions: Sequence[str] | No
                 "Leave the session out, or standardise all sessions together.",
             )
         mean[number], scale[number] = _summarise(voxels, rows)
-    return StandardisedVoxels(voxels, group.astype(np.intp), mean, scale)
+    return VoxelStatistics(None if sessions is None else tuple(groups.tolist()), mean, scale)
+
+
+def standardise_voxels(voxels: Voxels, train: Rows, sessions: Sequence[str] | None = None) -> StandardisedVoxels:
+    """Return betas standardised by their training trials, z = (x - mean) / std (ddof 0), read a few rows at a time.
+
+    It is what `neuro.betas.normalise` does to betas in memory, by ``training-rows-per-session``, or by
+    ``training-rows`` where no sessions are given.
+
+    Parameters
+    ----------
+    voxels, train, sessions : as `find_statistics`
+
+    Raises
+    ------
+    BadInput
+        A session has fewer than two training trials.
+    """
+    return find_statistics(voxels, train, sessions).standardise(voxels, sessions)
 
 
 def _summarise(voxels: Voxels, rows: Rows) -> tuple[Floats, Floats]:

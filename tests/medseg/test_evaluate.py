@@ -35,7 +35,7 @@ def test_dice_at_its_ends(maps):
 
 
 def test_scores_of_cases_are_named_by_label(maps):
-    scores = dice_by_case([maps[0]], [maps[1]], {1: "anterior", 2: "posterior"})
+    scores = dice_by_case([maps[0]], [maps[1]], {"anterior": (1,), "posterior": (2,)})
     assert scores == [{"anterior": dice(*maps, 1), "posterior": dice(*maps, 2)}]
 
 

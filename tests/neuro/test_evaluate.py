@@ -148,9 +148,10 @@ def test_permutations_in_pieces_equal_permutations_at_once(make_subject, make_re
     np.testing.assert_allclose(pieces["pixel_correlation"], whole["pixel_correlation"], rtol=1e-12)
 
 
-def test_alphas_for_every_pixel_take_the_slow_way(make_subject, make_recipe):
+@pytest.mark.parametrize("option", ["alpha_per_target", "rescale"])
+def test_what_differs_from_pixel_to_pixel_takes_the_slow_way(make_subject, make_recipe, option):
     betas, stimuli = make_subject(n_stimuli=5)
-    recipe = make_recipe(permutations=3, decoder_options={"alphas": [1.0, 100.0], "alpha_per_target": True})
+    recipe = make_recipe(permutations=3, decoder_options={"alphas": [1.0, 100.0], option: True})
     assert not is_linear(recipe)
     report = score_reconstructions(betas, stimuli, reconstruct_all(betas, stimuli, recipe), recipe)
     assert report.find("two_way").p in {0.25, 0.5, 0.75, 1.0}

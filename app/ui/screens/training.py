@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from voxelight.app.ui.decoderform import ask_decoder
 from voxelight.app.ui.joblist import show_head
 from voxelight.app.ui.marks import show_empty
 from voxelight.app.ui.problems import problems_shown
@@ -9,6 +10,8 @@ from voxelight.app.ui.trainingform import ask_training
 from voxelight.app.ui.trainingview import show_training
 from voxelight.app.ui.wording import plain, say_time
 from voxelight.app.web import current_services
+
+FORMS = {"Segmentation": ask_training, "Decoder": ask_decoder}
 
 services = current_services()
 chosen = st.query_params.get("job")
@@ -25,12 +28,13 @@ with problems_shown():
         form, jobs = st.columns([2, 3], gap="large")
         with form:
             st.subheader("New training")
-            ask_training(services)
+            what = st.segmented_control("What is trained", list(FORMS), default="Segmentation", key="training-what")
+            FORMS[what or "Segmentation"](services)
         with jobs:
             st.subheader("Trainings")
             found = services.trainings.list()
             if not found:
-                st.caption("None yet. Choose a data set with images and label maps, and start one.")
+                st.caption("None yet. Choose a data set with label maps, or with betas and pictures, and start one.")
             for job in found:
                 with st.container(border=True, key=f"training-{job.id}"):
                     show_head(job)

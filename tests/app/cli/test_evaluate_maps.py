@@ -1,9 +1,11 @@
+import gzip
 import json
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from voxelight.medseg.evaluate import dice
 
@@ -64,13 +66,14 @@ def test_two_runs_are_compared_and_what_is_missing_can_count(ask, segmented, ref
         image = nib.load(path)
         moved = np.roll(np.asarray(image.dataobj), 2, axis=0)
         nib.save(nib.Nifti1Image(moved, image.affine), worse / path.name)
-    names = ("--label", "1=anterior", "--label", "2=posterior")
+    names = ("--label", "1=anterior", "--label", "2=posterior", "--region", "whole=anterior,posterior")
     words = ("--found", folder, "--against", worse, "--references", few, "--missing", "empty", *names)
     ask("evaluate", *words, "--out", tmp_path / "report")
     report = json.loads((tmp_path / "report/report.json").read_text())
     [summary] = [each for each in report["labels"] if each["label"] == "anterior"]
     assert summary["presence"] == {"both": 2, "missed": 1, "invented": 0, "neither": 0}
     assert report["conditions"]["Without a label map, counted as missed"] == "1"
+    assert [each["label"] for each in report["labels"]] == ["anterior", "posterior", "whole"]
     [test] = report["tests"]["anterior"]["dice"]
     assert (test["test"], test["pairs"]) == ("wilcoxon", 3)
     scores = {case["case"]: case["labels"]["anterior"]["dice"] for case in report["cases"]}
@@ -89,10 +92,49 @@ def test_what_can_not_be_scored_is_refused(shell, segmented, references, tmp_pat
         ((job, "--references", references, "--corrections"), "two kinds"),
         (("--references", references), "0 jobs and 0 folders"),
         ((job, "--corrections"), "at least one of one name"),
-        ((job, "--references", empty), "no NIfTI file"),
+        ((job, "--references", empty), "no NIfTI, NRRD or MetaImage file"),
         (("--found", references, "--references", references), "no names of labels"),
         ((job,), "a job that decoded"),
     ):
         result = shell("evaluate", *words, "--out", tmp_path / "none", code=2)
         assert told in " ".join(result.stderr.split()), (words, result.stderr)
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_bad_case_is_left_out_with_its_reason_and_the_others_are_scored(shell, segmented, references, tmp_path):
+    """Damaged, a label without a name, another grid; each beside a reference that is sound."""
+    _, folder = segmented
+    [good, bad] = sorted(path.name.removesuffix("_dseg.nii.gz") for path in folder.glob("*_dseg.nii.gz"))
+    drawn = nib.load(references / f"{bad}.nii.gz")
+    strange, moved = read(references / f"{bad}.nii.gz").astype(np.uint8), drawn.affine.copy()
+    strange[0, 0, 0] = 9
+    moved[0, 3] += 3
+    whole = (references / f"{bad}.nii.gz").read_bytes()
+    spoilt = {
+        "cut off": (whole[: len(whole) // 2], "cut off"),
+        "label": (gzip.compress(nib.Nifti1Image(strange, drawn.affine).to_bytes()), "without a name: [9]"),
+        "grid": (gzip.compress(nib.Nifti1Image(strange % 9, moved).to_bytes()), "one grid"),
+    }
+    for name, (content, reason) in spoilt.items():
+        few, out = tmp_path / name, tmp_path / f"{name} report"
+        few.mkdir()
+        sound = few / f"{good}{'.nrrd' if name == 'grid' else '.nii.gz'}"
+        SimpleITK.WriteImage(SimpleITK.ReadImage(references / f"{good}.nii.gz"), sound)
+        (few / f"{bad}.nii.gz").write_bytes(content)
+        words = ("evaluate", "--found", folder, "--references", few)
+        told = shell(*words, "--out", out, code=2)
+        assert f"Left out of found: {bad}" in told.stderr
+        report = json.loads((out / "report.json").read_text())
+        [case] = report["cases"]
+        assert case["case"] == good
+        expected = dice(read(folder / f"{good}_dseg.nii.gz"), read(references / f"{good}.nii.gz"), 1)
+        assert case["labels"]["anterior"]["dice"] == pytest.approx(expected), sound.name
+        assert list(report["left_out"]) == [bad]
+        assert reason in report["left_out"][bad], report["left_out"]
+        page = (out / "report.html").read_text()
+        assert "Cases that could not be scored" in page
+        assert bad in page
+        sound.unlink()
+        refused = shell(*words, "--out", tmp_path / "none", code=2)
+        assert reason in " ".join(refused.stderr.split()), "where nothing is left, the reason is the answer"
     assert not (tmp_path / "none").exists()

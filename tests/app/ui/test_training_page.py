@@ -9,6 +9,8 @@ import pytest
 from voxelight.app.pipelines import train_segmenter
 from voxelight.app.runner import Runner
 from voxelight.app.schemas import DatasetRequest, ScanRequest
+from voxelight.models.values import Betas, Stimuli
+from voxelight.storage.formats.export import write_betas
 
 OPTIONS = {
     "config": {"filters": [4, 8]},
@@ -53,6 +55,7 @@ def test_an_empty_installation_says_what_to_do_first(visit):
 def test_a_training_is_started_followed_and_becomes_a_model(visit, services, pairs, monkeypatch):
     real = train_segmenter.TrainOptions
     app = visit("training")
+    assert not app.exception
     assert "None yet" in words(app)
     app.text_input(key="labels").set_value("1=front, 2")
     app.run()
@@ -99,3 +102,93 @@ def test_a_training_is_stopped_and_resumed(visit, services, pairs):
 def test_an_address_that_names_no_training_is_refused_on_the_page(visit, pairs):
     assert "no job" in words(visit("training", job=str(uuid.uuid4()))).lower()
     assert "an id as the list gives it" in words(visit("training", job="nonsense"))
+
+
+@pytest.fixture
+def brain(services, tmp_path):
+    """A simulated subject: two sessions of trials whose pictures are told by an events table."""
+    rng = np.random.default_rng(0)
+    stimuli = Stimuli(rng.uniform(size=(24, 16, 16, 3)).astype(np.float32), np.array([f"p{n:02}" for n in range(24)]))
+    shown = np.concatenate([rng.permutation(24) for _ in range(2)])
+    labels = {"session": np.repeat(["ses-01", "ses-02"], 24)}
+    betas = Betas(rng.normal(size=(48, 30)).astype(np.float32), stimuli.ids[shown], "s1", "v", labels, simulated=True)
+    services.datasets.create(DatasetRequest(name="brain", consent="simulated", purpose="a test", simulated=True))
+    for path in write_betas(tmp_path, "s1", betas, stimuli).paths:
+        services.scans.ingest_path(path, ScanRequest(name=path.name, dataset="brain", subject="s1"))
+    return "brain"
+
+
+def test_a_decoder_is_trained_through_the_page(visit, services, brain):
+    app = visit("training")
+    app.segmented_control(key="training-what").set_value("Decoder").run()
+    assert not app.exception
+    app.selectbox(key="decoder-recipe").set_value("train-mindeye2-finetune").run()
+    assert "final_multisubject_subj01" in app.selectbox(key="decoder-start-from").options
+    app.selectbox(key="decoder-recipe").set_value("train-mindeye2-one-subject").run()
+    app.selectbox(key="decoder-profile").set_value("random-small")
+    app.selectbox(key="decoder-sessions").set_value(1)
+    app.number_input(key="decoder-rank").set_value(3)
+    app.number_input(key="decoder-epochs").set_value(2)
+    app.number_input(key="decoder-batch").set_value(8)
+    app.text_input(key="decoder-subjects").set_value("nobody")
+    app.text_input(key="decoder-name").set_value("mine").run()
+    app.button(key="decoder-start").click().run()
+    assert "nobody" in app.error[0].value, "a refusal stands on the page, and nothing was submitted"
+    assert services.trainings.list() == []
+    app.text_input(key="decoder-subjects").set_value(" s1 ").run()
+    app.button(key="decoder-start").click().run()
+    assert not app.exception
+    [job] = services.trainings.list()
+    assert (job.kind, job.model) == ("train-decoder", "mine")
+    assert {"adapter_rank": 3, "sessions": 1, "subjects": ["s1"], "held_out": "auto"}.items() <= job.options.items()
+    assert work(services, job.id) == "done"
+    app = visit("training", job=str(job.id))
+    assert not app.exception
+    assert "mine can be named in a decoding now" in words(app)
+    assert "On pictures that were held out" in words(app)
+    assert len(app.get("vega_lite_chart")) == 2, "the loss, and its terms"
+    assert {"simulated", "p", "q"} <= services.jobs.show(job.id).metrics[0].detail.keys()
+
+
+def test_a_linear_decoder_is_fitted_through_the_page(visit, services, brain):
+    app = visit("training")
+    app.segmented_control(key="training-what").set_value("Decoder").run()
+    app.selectbox(key="decoder-recipe").set_value("train-linear-random-small").run()
+    assert not app.exception
+    assert app.multiselect(key="decoder-spaces").value == ["git", "pixels-64"]
+    assert not [field for field in app.number_input if field.key == "decoder-epochs"], "a ridge has no epochs"
+    app.multiselect(key="decoder-spaces").set_value(["pixels-64"])
+    app.text_input(key="decoder-subject").set_value("nobody")
+    app.text_input(key="decoder-name").set_value("ridge").run()
+    app.button(key="decoder-start").click().run()
+    assert "nobody" in app.error[0].value, "a refusal stands on the page, and nothing was submitted"
+    assert services.trainings.list() == []
+    app.text_input(key="decoder-subject").set_value("s1").run()
+    app.button(key="decoder-start").click().run()
+    [job] = services.trainings.list()
+    assert (job.kind, job.options) == ("train-linear", {"spaces": ["pixels-64"], "subject": "s1", "name": "ridge",
+                                                        "held_out": "auto"})  # fmt: skip
+    assert work(services, job.id) == "done"
+    app = visit("training", job=str(job.id))
+    assert not app.exception
+    assert "ridge can be named in a decoding now" in words(app)
+    decode_on_the_page(visit, services)
+    assert "On pictures that were held out" in words(app)
+
+
+def decode_on_the_page(visit, services):
+    """The form asks a linear decoder for its generator, and for nothing that it has no use for."""
+
+    def one(elements, label):
+        [found] = [each for each in elements if each.label == label]
+        return found
+
+    app = visit("jobs")
+    one(app.selectbox, "Recipe").set_value("ridge").run()
+    assert one(app.selectbox, "Pictures by").options == ["img2img", "first-guess"]
+    assert "Sampling" not in [each.label for each in app.selectbox]
+    one(app.selectbox, "Pictures by").set_value("first-guess").run()
+    one(app.button, "Submit job").click().run()
+    assert not app.exception
+    job = services.jobs.list().items[0]
+    assert (job.kind, job.recipe, job.options) == ("decode", "ridge", {"generator": "first-guess"})

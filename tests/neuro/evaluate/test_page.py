@@ -6,13 +6,13 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from importlib.resources import files
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from voxelight.models.errors import BadInput
+from voxelight.models.pages import read_style
 from voxelight.neuro.evaluate.compare import compare_paired, score_by_distance
 from voxelight.neuro.evaluate.compared import Compared
 from voxelight.neuro.evaluate.conditions import Conditions
@@ -237,7 +237,7 @@ def contrast(first, second):
 
 
 def test_contrast_is_enough_by_day_and_by_night():
-    style = (files("voxelight.neuro.evaluate") / "page.css").read_text()
+    style = read_style()
     schemes = [dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in style.split("@media", 2)[:2]]
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     for colours in schemes:

@@ -19,16 +19,9 @@ from voxelight.neuro.training.recipe import Losses
 from voxelight.storage.checkpoints import CheckpointFolder
 from voxelight.storage.training_log import TrainingLog
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORKER = Path(__file__).with_name("worker.py")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums depend on the number of threads in their last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
