@@ -2,7 +2,7 @@
 
 import tomllib
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -116,6 +116,7 @@ class UnclipStage(_Options):
     views : versions of every picture whose tokens and latents are computed once; the first is the picture itself
     uncond : share of pictures whose tokens are replaced by normal noise
     heaviest : largest weight of the error of the noise, which is ``1 + sigma^2`` below it
+    guessed : share of pictures whose tokens are replaced by a guess at them, see `voxelight.neuro.tiny.guesses`
     """
 
     descent: Descent
@@ -123,6 +124,7 @@ class UnclipStage(_Options):
     views: PositiveInt = 8
     uncond: float = Field(0.1, ge=0, lt=1)
     heaviest: PositiveFloat = 6.0
+    guessed: float = Field(0.0, ge=0, lt=1)
 
 
 class CaptionStage(_Options):
@@ -148,12 +150,16 @@ class SubjectStage(_Options):
     ----------
     number : which of NSD's subjects it follows in its noise
     voxels : of the subject
+    encoder : what its late voxels answer to: fixed statistics of Gabor energy, or a network trained on ImageNet
+    companions : further subjects, who saw other pictures and are fitted along; only what all share of theirs ships
     design : what it saw; shared pictures are those that are kept aside
     decoder : fields of a `TrainingRecipe`
     """
 
     number: PositiveInt = 1
     voxels: PositiveInt
+    encoder: Literal["gabor-texture", "efficientnet-lite1"] = "gabor-texture"
+    companions: NonNegativeInt = 0
     design: DesignOptions
     decoder: dict[str, Any]
 

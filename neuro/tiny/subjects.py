@@ -1,7 +1,7 @@
 """A simulated subject that saw pictures of the source, and the decoder of its betas."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.simulation import (
+    TEXTURE,
     DesignOptions,
+    Encoder,
     SimulatedSubject,
     StimuliSet,
     SubjectOptions,
@@ -112,22 +114,26 @@ def plan_subject(training: int, held_out: int, number: int, seed: int, design: D
     return Trials(pictures, plan.sessions, plan.runs, plan.repeats, plan.shared)
 
 
-def record_subject(training: Pictures, held_out: Pictures, recipe: TinyRecipe) -> Recording:
+def record_subject(
+    training: Pictures, held_out: Pictures, recipe: TinyRecipe, encoder: Encoder = TEXTURE, companion: int = 0
+) -> Recording:
     """Simulate a mismatched subject with noise like NSD's.
 
     Parameters
     ----------
     training, held_out : of `split_pictures`
     recipe : its stage `subject` and seed
+    encoder : what late voxels answer to
+    companion : so many subjects further on
     """
-    stage = recipe.subject
-    plan = plan_subject(len(training), len(held_out), stage.number, recipe.seed, stage.design)
+    stage, number = recipe.subject, recipe.subject.number + companion
+    plan = plan_subject(len(training), len(held_out), number, recipe.seed, stage.design)
     pixels = np.concatenate([training.pixels, held_out.pixels]).transpose(0, 2, 3, 1)
     seen, rows = np.unique(plan.pictures, return_inverse=True)
     ids = np.array([*training.keys, *held_out.keys])[seen]
     pictures = StimuliSet(Stimuli(pixels[seen].astype(np.float32) / np.float32(255), ids))
     own = Trials(rows.astype(np.intp), plan.sessions, plan.runs, plan.repeats, plan.shared)
-    subject = make_subject(stage.number, pictures, SubjectOptions(voxels=stage.voxels, seed=recipe.seed))
+    subject = make_subject(number, pictures, SubjectOptions(voxels=stage.voxels, seed=recipe.seed), encoder)
     raw = simulate(subject, pictures, own)
     train = np.flatnonzero(~own.shared)
     scaled = standardise_voxels(raw.values, train, raw.labels["session"].tolist())[np.arange(len(raw.values))]
@@ -137,13 +143,18 @@ def record_subject(training: Pictures, held_out: Pictures, recipe: TinyRecipe) -
 
 
 def fit_subject(
-    recording: Recording, keys: Sequence[str], tokens: Tensor, recipe: TinyRecipe, device: str, sitting: Sitting
+    recordings: Sequence[Recording],
+    keys: Sequence[str],
+    tokens: Tensor,
+    recipe: TinyRecipe,
+    device: str,
+    sitting: Sitting,
 ) -> Fitted:
-    """Fit a MindEye2 decoder with its prior to a recording.
+    """Fit a MindEye2 decoder with its prior to recordings; the first is that of the subject, whose voxels it keeps.
 
     Parameters
     ----------
-    recording : of `record_subject`
+    recordings : of `record_subject`; those of companions serve what all subjects share
     keys : of all training pictures
     tokens : tensor (picture, token, dim), theirs
     recipe : its stage `subject` and seed
@@ -151,17 +162,25 @@ def fit_subject(
     sitting : checkpoints, curve and interruption
     """
     decoder = recipe.subject.find_decoder(recipe.seed)
-    betas = recording.betas
-    subject = TrainingSubject(
-        betas.subject,
-        betas.values,
-        tuple(betas.stimulus_ids.tolist()),
-        tuple(betas.labels["session"].tolist()),
-        recording.train,
-    )
-    data = TrainingData((subject,), CachedTargets({"tokens": TokenTable(keys, tokens)}), frozenset(recording.shown))
-    network = build_decoder(decoder, [betas.values.shape[1]])
-    return fit_decoder(network, data, decoder, device, sitting.hooks, sitting.options)
+    subjects = [
+        TrainingSubject(
+            recording.betas.subject,
+            recording.betas.values,
+            tuple(recording.betas.stimulus_ids.tolist()),
+            tuple(recording.betas.labels["session"].tolist()),
+            recording.train,
+        )
+        for recording in recordings
+    ]
+    shown = frozenset(key for recording in recordings for key in recording.shown)
+    data = TrainingData(tuple(subjects), CachedTargets({"tokens": TokenTable(keys, tokens)}), shown)
+    network = build_decoder(decoder, [subject.voxels.shape[1] for subject in subjects])
+    fitted = fit_decoder(network, data, decoder, device, sitting.hooks, sitting.options)
+    return replace(fitted, weights={name: each for name, each in fitted.weights.items() if _is_kept(name)})
+
+
+def _is_kept(name: str) -> bool:
+    return not name.startswith("ridge.") or name.startswith("ridge.linears.0.")
 
 
 def score_oracle(recording: Recording, images: NDArray[np.float32], pool: int) -> dict[str, float]:

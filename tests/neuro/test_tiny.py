@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,12 @@ from voxelight.neuro.tiny.descent import Sitting, deal_rows, step_generator
 from voxelight.neuro.tiny.imagetext import build_image_text, classify, encode_pixels, fit_image_text
 from voxelight.neuro.tiny.pictures import Pictures, split_pictures
 from voxelight.neuro.tiny.recipe import PART_NETWORKS, Augmentation, Descent, TinyRecipe, find_tiny_recipe
-from voxelight.neuro.tiny.teacher import build_teacher, fit_teacher, score_classes
+from voxelight.neuro.tiny.teacher import MAP_WIDTH, Teacher, build_teacher, fit_teacher, score_classes
 from voxelight.neuro.tiny.unclip import build_unclip, draw_pictures, encode_views, fit_unclip
 from voxelight.neuro.tiny.words import build_vocabulary, caption_class, spell_numbers
 from voxelight.storage.checkpoints import CheckpointFolder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("red disc", "potter's wheel", "pop-bottle", "blue square")
 SIDE = 32
@@ -68,7 +69,7 @@ def small_recipe(**steps: int) -> TinyRecipe:
     calm = Augmentation(area=0.8)
     changes: dict[str, object] = {"side": SIDE, "networks": networks, "text": {"width": 32, "heads": 2, "layers": 1}}
     for stage, rate in [
-        ("teacher", 2e-3),
+        ("teacher", 1e-3),
         ("image_text", 1e-3),
         ("autoencoder", 4e-3),
         ("unclip", 3e-3),
@@ -92,15 +93,6 @@ class Curve:
 
     def losses(self) -> list[float]:
         return [row["loss"] for row in self.rows]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps this small wait for threads longer than they compute, most of all beside other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -282,12 +274,27 @@ def test_a_paused_stage_gives_no_weights(shapes: tuple[torch.Tensor, torch.Tenso
 def test_teacher_tells_shapes_apart(shapes: tuple[torch.Tensor, torch.Tensor]) -> None:
     pixels, labels = shapes
     curve = Curve()
-    state = fit_teacher(pixels, labels, len(NAMES), small_recipe(teacher=8), Sitting(Hooks(log=curve)))
+    state = fit_teacher(pixels, labels, len(NAMES), small_recipe(teacher=24), None, Sitting(Hooks(log=curve)))
     assert state is not None
-    assert curve.losses()[-1] < 0.9 * curve.losses()[0]
-    logits, third = build_teacher(state, len(NAMES), "cpu")(pixels[:16].float() / 255)
-    assert third.shape == (16, 256, 4, 4)
-    assert 0 <= score_classes([logits], labels[:16]) <= 1
+    assert np.mean(curve.losses()[-6:]) < 0.85 * np.mean(curve.losses()[:6])
+    answers, middle = build_teacher(state, len(NAMES), "cpu")(pixels[:16].float() / 255)
+    assert middle.shape == (16, MAP_WIDTH, 4, 4)
+    unfolded = Teacher(len(NAMES))
+    unfolded.load_state_dict(state)
+    torch.testing.assert_close(unfolded.eval()(pixels[:16].float() / 255)[0], answers, rtol=1e-3, atol=1e-3)
+    assert 0 <= score_classes([answers], labels[:16]) <= 1
+
+
+def test_teacher_begins_with_the_weights_it_is_given() -> None:
+    given = {name: value + 1 for name, value in Teacher(7).network.state_dict().items() if value.is_floating_point()}
+    still = small_recipe(teacher=1)
+    none = still.teacher.model_copy(update={"descent": Descent(steps=1, batch=4, learning_rate=1e-12, average=0)})
+    pixels = torch.zeros((4, 3, SIDE, SIDE), dtype=torch.uint8)
+    recipe = still.model_copy(update={"teacher": none})
+    state = fit_teacher(pixels, torch.arange(4), len(NAMES), recipe, given, Sitting())
+    assert state is not None
+    torch.testing.assert_close(state["network._conv_head.weight"], given["_conv_head.weight"])
+    assert state["network._fc.weight"].shape[0] == len(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +331,7 @@ def test_image_text_model_tells_unseen_shapes_apart(
 
 def test_image_text_model_learns_from_the_teacher_too(shapes: tuple[torch.Tensor, torch.Tensor]) -> None:
     recipe = small_recipe()
-    state = fit_teacher(*shapes, len(NAMES), recipe, Sitting())
+    state = fit_teacher(*shapes, len(NAMES), recipe, None, Sitting())
     assert state is not None
     curve = Curve()
     teacher = build_teacher(state, len(NAMES), "cpu")

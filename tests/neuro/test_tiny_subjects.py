@@ -9,6 +9,7 @@ from voxelight.neuro.simulation import DesignOptions
 from voxelight.neuro.tiny.descent import Sitting
 from voxelight.neuro.tiny.pictures import Pictures
 from voxelight.neuro.tiny.recipe import SubjectStage, find_tiny_recipe
+from voxelight.neuro.tiny.stages import count_steps
 from voxelight.neuro.tiny.subjects import (
     find_trials,
     fit_subject,
@@ -17,6 +18,7 @@ from voxelight.neuro.tiny.subjects import (
     score_oracle,
     shuffle_trials,
 )
+from voxelight.neuro.training.start import build_decoder
 
 DESIGN = DesignOptions(pictures=60, shared=20, repeats=3, trials=30, runs=2)
 NETWORK = {"hidden": 16, "tokens": 4, "dim": 32, "low_level": False}
@@ -113,9 +115,26 @@ def test_the_decoder_learns_from_the_recording(recording, pictures, recipe):
 
     sitting = Sitting()
     sitting = Sitting(type(sitting.hooks)(log=Log()), type(sitting.options)(log_steps=10))
-    fitted = fit_subject(recording, pictures[0].keys, tokens, recipe, "cpu", sitting)
+    fitted = fit_subject([recording], pictures[0].keys, tokens, recipe, "cpu", sitting)
     assert fitted.finished
     assert rows[-1]["clip"] < rows[0]["clip"] / 2
-    again = fit_subject(recording, pictures[0].keys, tokens, recipe, "cpu", Sitting())
+    again = fit_subject([recording], pictures[0].keys, tokens, recipe, "cpu", Sitting())
     for name, value in fitted.weights.items():
         assert torch.equal(value, again.weights[name]), name
+
+
+def test_companions_see_other_pictures_and_leave_no_map_of_their_own(recording, pictures, recipe):
+    torch.set_num_threads(1)
+    companion = record_subject(*pictures, recipe, companion=1)
+    assert companion.betas.subject.endswith("02")
+    assert set(companion.betas.stimulus_ids[companion.train]) != set(recording.betas.stimulus_ids[recording.train])
+    assert companion.shown == recording.shown
+    tokens = torch.randn(50, 4, 32, generator=torch.Generator().manual_seed(0))
+    small = recipe.subject.model_copy(update={"companions": 1, "decoder": recipe.subject.decoder | {"epochs": 2}})
+    recipe = recipe.model_copy(update={"subject": small})
+    fitted = fit_subject([recording, companion], pictures[0].keys, tokens, recipe, "cpu", Sitting())
+    assert count_steps(recipe, "subject") == fitted.steps
+    ridges = {name for name in fitted.weights if name.startswith("ridge.")}
+    assert ridges == {"ridge.linears.0.weight", "ridge.linears.0.bias"}
+    # What ships is the decoder of one subject.
+    build_decoder(small.find_decoder(0), [120]).load_state_dict(fitted.weights)
