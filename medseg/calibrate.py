@@ -63,6 +63,9 @@ def sample_case(case: Case, segmenter: Segmenter, most: int, seed: int) -> Sampl
     if recipe.regions:
         raise BadInput(f"recipe {recipe.name}, which segments regions of a head", "a recipe of whole images",
                        "Calibrate the recipe whose weights it uses.")  # fmt: skip
+    if recipe.label_regions:
+        raise BadInput(f"recipe {recipe.name}, whose regions overlap", "a recipe that gives one label a voxel",
+                       "Set `temperature` by hand.")  # fmt: skip
     places = np.flatnonzero(find_band(case.labels))
     if places.size > most:
         places = np.sort(np.random.default_rng(seed).choice(places, most, replace=False))

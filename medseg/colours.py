@@ -5,6 +5,13 @@ COLOURS = ("#ffb000", "#56b4e9", "#e8590c", "#2dd4a7", "#d16ba5", "#fff3a0", "#7
 _PALER = (0.0, 0.4, 0.65)
 
 
+def find_parts(number: int) -> tuple[int, int, int]:
+    """Return red, green and blue of a label's colour, 0 to 255."""
+    colour = find_colour(number)
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return red, green, blue
+
+
 def find_colour(number: int) -> str:
     """Return the colour of a label as `#rrggbb`: eight colours, then the same ones paler, then those again.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from voxelight.models.errors import BadInput
 
 Condition = Literal["all", "positive", "tp"]
+VOLUME_EDGES_ML = (3.0,)  # most misses are smaller
 _TINY = 1e-6
 
 
@@ -174,25 +175,34 @@ def rates_by_fold(
 
 
 def rates_by_volume(
-    scores: Sequence[PatientScore], edges_ml: Sequence[float] = (3.0,), volume_ml: float = 0.1, cut_off: float = 0.1
+    scores: Sequence[PatientScore],
+    edges_ml: Sequence[float] = VOLUME_EDGES_ML,
+    volume_ml: float = 0.1,
+    cut_off: float = 0.1,
 ) -> dict[str, dict[str, float]]:
-    """Return patients, recall and Dice of found for each bin of reference volumes; most misses are below 3 ml.
+    """Return patients, recall and Dice of found for each bin of reference volumes.
 
     Parameters
     ----------
     edges_ml : between bins; an edge belongs to the bin below it
     """
-    ends = [volume_ml, *edges_ml, float("inf")]
     found = {}
-    for low, high in pairwise(ends):
+    for name, low, high in name_bins((volume_ml, *edges_ml, float("inf"))):
         part = [score for score in scores if low < score.reference_ml <= high]
-        name = f"above {low:g} ml" if high == float("inf") else f"{low:g} to {high:g} ml"
         found[name] = {
             "patients": float(len(part)),
             "recall": count_patients(part, "tp", volume_ml, cut_off).rates()["recall"] if part else float("nan"),
             "dice_tp": dice_of_found(part, volume_ml, cut_off),
         }
     return found
+
+
+def name_bins(ends_ml: Sequence[float]) -> list[tuple[str, float, float]]:
+    """Return name, lower and upper end of each bin of volumes between the ends, ml."""
+    return [
+        (f"above {low:g} ml" if high == float("inf") else f"{low:g} to {high:g} ml", low, high)
+        for low, high in pairwise(ends_ml)
+    ]
 
 
 def pool(means: Sequence[float], deviations: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:

@@ -41,7 +41,7 @@ _PLANES = (
 
 
 def draw_overlay(volume: Volume, label_map: LabelMap) -> NDArray[np.uint8]:
-    """Draw the three planes that cut most of the labels, and a close-up where the labels are small.
+    """Draw the three planes that cut most of the labels, and a close-up where the labels are small; a picture as it is.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def draw_overlay(volume: Volume, label_map: LabelMap) -> NDArray[np.uint8]:
             "both on one grid",
             "Resample the labels to the image, nearest neighbour.",
         )
+    if label_map.array.shape[2] == 1:
+        return _draw_flat(volume, label_map)
     views = [_whole(label_map)]
     close = _around_labels(label_map)
     if close is not None:
@@ -78,6 +80,29 @@ def draw_overlay(volume: Volume, label_map: LabelMap) -> NDArray[np.uint8]:
         for row, box in enumerate(views):
             for column, plane in enumerate(_PLANES):
                 _draw_plane(figure.add_subplot(grid[row, column]), plane, at, box, (volume, label_map))
+        _draw_foot(figure, label_map)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def _draw_flat(volume: Volume, label_map: LabelMap) -> NDArray[np.uint8]:
+    """Draw a picture (c, column, row, 1) upright, twice: with its labels, and without."""
+    columns, rows = label_map.array.shape[:2]
+    with mpl.rc_context({"font.family": "DejaVu Sans", "text.color": _PALE}):
+        height = float(np.clip(5.8 * rows / columns, 2.5, 12))
+        figure = Figure(figsize=(12, height + 0.9), dpi=100, facecolor=_DARK)
+        canvas = FigureCanvasAgg(figure)
+        foot = 0.9 / figure.get_figheight()
+        grid = figure.add_gridspec(1, 2, left=0.01, right=0.99, top=0.99, bottom=foot, wspace=0.02)
+        image = volume.array[:3, ..., 0].T if len(volume.array) >= 3 else volume.array[0, ..., 0].T
+        low, high = np.percentile(image, (0.5, 99.5))
+        shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+        for column in range(2):
+            axes = figure.add_subplot(grid[0, column])
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            if column == 0:
+                axes.imshow(_paint(label_map.array[..., 0].T, label_map), interpolation="nearest")
+            axes.set_axis_off()
         _draw_foot(figure, label_map)
         canvas.draw()  # type: ignore[no-untyped-call]
         return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()  # type: ignore[no-untyped-call]
@@ -153,9 +178,13 @@ def _draw_letters(axes: Axes, plane: _Plane) -> None:
 
 
 def _draw_foot(figure: Figure, label_map: LabelMap) -> None:
-    volumes = label_map.volumes_ml()
+    volumes, flat = label_map.volumes_ml(), label_map.array.shape[2] == 1
+    sizes = {
+        number: f"{np.count_nonzero(label_map.array == number)} pixels" if flat else f"{volumes[name]:.2f} ml"
+        for number, name in label_map.names.items()
+    }
     handles = [
-        Patch(facecolor=find_colour(number), label=f"{name}  {volumes[name]:.2f} ml")
+        Patch(facecolor=find_colour(number), label=f"{name}  {sizes[number]}")
         for number, name in label_map.names.items()
     ]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.0), ncols=min(4, max(1, len(handles))),

@@ -8,6 +8,7 @@ from typing import Any
 from voxelight.medseg.compare import PairedTest, find_fold_differences, nadeau_bengio, wilcoxon
 from voxelight.medseg.detection import PatientScore
 from voxelight.medseg.evaluate import Interval, mean_by_person
+from voxelight.medseg.lesions import Lesions
 from voxelight.medseg.metrics import CaseScores, LabelScores
 from voxelight.medseg.reliability import Reliability, pool
 from voxelight.models.errors import BadInput
@@ -59,6 +60,7 @@ class Evaluation:
     conditions : what was compared with what, in words
     provenance : of the run
     seed : of the bootstrap
+    left_out : case -> why it could not be scored
     """
 
     title: str
@@ -72,6 +74,7 @@ class Evaluation:
     conditions: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate_cases(
@@ -114,6 +117,11 @@ def find_patients(cases: Sequence[CaseScores], label: str) -> list[PatientScore]
     """Return what patient-wise detection is counted from, a case a patient."""
     there = [case.labels[label] for case in cases if label in case.labels]
     return [PatientScore(each.dice or 0.0, each.reference_ml, each.found_ml) for each in there]
+
+
+def find_lesions(cases: Sequence[CaseScores], label: str) -> list[Lesions]:
+    """Return the lesions of every case that has the label."""
+    return [case.labels[label].lesions for case in cases if label in case.labels]
 
 
 def compare_runs(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from voxelight.medseg.detection import Counts, read_masks
+from voxelight.medseg.detection import VOLUME_EDGES_ML, Counts, name_bins, read_masks
 
 LEAST_VOXELS = 50
 
@@ -27,6 +27,9 @@ class Lesions:
     reference_ml: tuple[float, ...]
     found_ml: tuple[float, ...]
     pairs: tuple[tuple[int, int, float], ...]
+
+
+NO_LESIONS = Lesions((), (), ())
 
 
 def match_lesions(
@@ -69,6 +72,27 @@ def _components(mask: NDArray[np.bool_], least: int) -> tuple[NDArray[np.int64],
     renamed = np.zeros(count + 1, dtype=np.int64)
     renamed[kept + 1] = np.arange(1, len(kept) + 1)
     return renamed[numbered], sizes[kept].astype(float)
+
+
+def lesions_by_volume(
+    patients: Sequence[Lesions], edges_ml: Sequence[float] = VOLUME_EDGES_ML, cut_off: float = 0.1
+) -> dict[str, Counts]:
+    """Count lesions of all volumes, and of each bin of them that has any.
+
+    Parameters
+    ----------
+    patients : of `match_lesions`
+    edges_ml : between bins; an edge belongs to the bin below it
+    cut_off : Dice above which a pair counts
+
+    Returns
+    -------
+    name of the bin -> Counts; empty without any lesion
+    """
+    found = {"all": count_lesions(patients, cut_off)}
+    for name, low, high in name_bins((0.0, *edges_ml, float("inf"))):
+        found[name] = count_lesions(patients, cut_off, low, high)
+    return {name: counts for name, counts in found.items() if counts.tp + counts.fn + counts.fp}
 
 
 def count_lesions(

@@ -136,3 +136,4 @@ LOSSES: dict[str, Loss] = {
     "dice_ce_regions": regions_dice_and_cross_entropy,
     "released_dice": released_dice,
 }
+OF_REGIONS = frozenset({"dice_ce_regions"})

@@ -15,6 +15,7 @@ from voxelight.medseg.stream import Block, Predict, Tick, Windows, stream
 from voxelight.models.errors import BadInput
 from voxelight.models.registry import IMPORTED, SEGMENTERS, find_config
 from voxelight.models.segmentation.fuse import fuse
+from voxelight.models.segmentation.slices import AT_ONCE, add_neighbours
 
 State = dict[str, Tensor]
 _EXAMPLE_SIDE = 32
@@ -76,9 +77,9 @@ def predict(crop: NDArray[np.float32], segmenter: Segmenter, tick: Tick | None =
 
     Returns
     -------
-    array (label, i, j, k), background first
+    array (label, i, j, k), background first; or (region, i, j, k) where the recipe has regions that overlap
     """
-    found = np.empty((len(segmenter.recipe.labels) + 1, *crop.shape[1:]), dtype=np.float32)
+    found = np.empty((segmenter.recipe.channels, *crop.shape[1:]), dtype=np.float32)
     for box, probabilities in stream_probabilities(crop, segmenter, tick):
         found[(slice(None), *box)] = probabilities.float().cpu().numpy()
     return found
@@ -89,7 +90,8 @@ def stream_probabilities(crop: NDArray[np.float32], segmenter: Segmenter, tick: 
 
     A crop that fits into a window goes through the network as it is. Where the recipe mirrors, every window is averaged
     over its mirror images; then over folds; overlaps are blended; at last the temperature is applied to what came out
-    (Rahaman and Thiery 2021: pool, then calibrate).
+    (Rahaman and Thiery 2021: pool, then calibrate). A network of slices in context sees each slice with its neighbours,
+    also where windows meet.
 
     Parameters
     ----------
@@ -99,33 +101,45 @@ def stream_probabilities(crop: NDArray[np.float32], segmenter: Segmenter, tick: 
 
     Yields
     ------
-    box of voxels, tensor (label, i', j', k') on the device
+    box of voxels, tensor (label, i', j', k') on the device; regions in place of labels where the recipe has them
     """
     recipe = segmenter.recipe
     image = torch.from_numpy(np.ascontiguousarray(crop)).to(segmenter.device)
-    fits = all(side <= window for side, window in zip(image.shape[1:], recipe.patch, strict=True))
-    size = tuple(image.shape[1:]) if fits else recipe.patch
-    blocks = stream(image, _averaged(segmenter), Windows(size, recipe.overlap), tick)  # type: ignore[arg-type]
+    image, windows = cut_windows(image, recipe)
+    blocks = stream(image, _averaged(segmenter), windows, tick)
     while True:
-        with _reproducible(segmenter.device):  # left before the caller goes on
+        with reproducible(segmenter.device):  # left before the caller goes on
             block = next(blocks, None)
             if block is None:
                 return
-            block = block[0], soften(block[1], recipe.temperature)
+            block = block[0], soften(block[1], recipe.temperature, bool(recipe.label_regions))
         yield block
 
 
-def soften(probabilities: Tensor, temperature: float) -> Tensor:
+def cut_windows(image: Tensor, recipe: SegmentationRecipe) -> tuple[Tensor, Windows]:
+    """Return what is cut into windows, and how; slices in context one by one, their neighbours as channels."""
+    if recipe.context > 1:
+        size = min(recipe.patch[0], image.shape[1]), min(recipe.patch[1], image.shape[2]), 1
+        return add_neighbours(image[None], recipe.context)[0], Windows(size, recipe.overlap, AT_ONCE)
+    fits = all(side <= window for side, window in zip(image.shape[1:], recipe.patch, strict=True))
+    return image, Windows(tuple(image.shape[1:]) if fits else recipe.patch, recipe.overlap)  # type: ignore[arg-type]
+
+
+def soften(probabilities: Tensor, temperature: float, overlapping: bool = False) -> Tensor:
     """Return p^(1/T), normalised over labels: softmax(z / T) where p is softmax(z) (Guo et al. 2017, equation 9).
 
     Parameters
     ----------
     probabilities : tensor (label, ...)
     temperature : above 1 for less certainty
+    overlapping : each channel is a region by itself, normalised against what lies outside: sigmoid(z / T)
     """
     if temperature == 1:
         return probabilities
-    powers = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).pow(1 / temperature)
+    least = torch.finfo(probabilities.dtype).tiny
+    powers = probabilities.clamp(min=least).pow(1 / temperature)
+    if overlapping:
+        return powers / (powers + (1 - probabilities).clamp(min=least).pow(1 / temperature))
     return powers / powers.sum(dim=0, keepdim=True)
 
 
@@ -138,14 +152,16 @@ def find_mirrors(recipe: SegmentationRecipe) -> list[tuple[int, ...]]:
 def _averaged(segmenter: Segmenter) -> Predict:
     mirrors = [[axis + 2 for axis in axes] for axes in find_mirrors(segmenter.recipe)]
     kind = torch.device(segmenter.device).type
+    overlapping, in_context = bool(segmenter.recipe.label_regions), segmenter.recipe.context > 1
 
     def average(x: Tensor) -> Tensor:
         total: Tensor | None = None
         for network in segmenter.networks:
             for axes in mirrors:
                 with torch.autocast(kind, dtype=torch.float16, enabled=segmenter.half):
-                    logits = network(x.flip(axes) if axes else x)
-                values = logits.softmax(dim=1)
+                    seen = x.flip(axes) if axes else x
+                    logits = network(seen[..., 0])[..., None] if in_context else network(seen)
+                values = logits.sigmoid() if overlapping else logits.softmax(dim=1)
                 values = values.flip(axes) if axes else values
                 total = values if total is None else total.add_(values)
         assert total is not None
@@ -164,11 +180,11 @@ def _build(recipe: SegmentationRecipe, state: State, device: str) -> nn.Module:
     if torch.device(device).type != "cpu" or recipe.network in IMPORTED:  # those read windows of one size alone
         return network
     sides = (_EXAMPLE_SIDE,) * getattr(config, "spatial_dims", 3)
-    return fuse(network, torch.zeros(1, recipe.config.get("in_channels", 1), *sides))
+    return fuse(network, torch.zeros(1, recipe.config.get("in_channels", 1) * recipe.context, *sides))
 
 
 @contextmanager
-def _reproducible(device: str) -> Iterator[None]:
+def reproducible(device: str) -> Iterator[None]:
     """Compute in single precision by deterministic kernels, whatever the caller has set; its settings come back."""
     kind = torch.device(device).type
     with (

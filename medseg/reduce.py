@@ -4,6 +4,7 @@ Probabilities are interpolated, so that borders stay smooth; but block by block,
 of the image is ever made.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from voxelight.models.values import Geometry
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 _AXES = 3
 _CHUNK = 1 << 24  # interpolated values in memory at once
+_HELD = 1 << 26  # values that are interpolated along two axes, in memory at once
 _ALIGNED_MM = 1e-3
 
 
@@ -34,6 +36,8 @@ class LabelReducer:
     target : grid of the image, along the same axes
     labels : how many, background included
     confidence : keep the probability of the label too
+    overlapping : where channels are regions that may overlap, the label that each gives to its voxels, unless a later
+        one holds them too; a region holds what has a probability above one half
 
     Raises
     ------
@@ -41,8 +45,16 @@ class LabelReducer:
         The two grids are turned against each other.
     """
 
-    def __init__(self, source: Geometry, target: Geometry, labels: int, confidence: bool = False) -> None:
+    def __init__(
+        self,
+        source: Geometry,
+        target: Geometry,
+        labels: int,
+        confidence: bool = False,
+        overlapping: Sequence[int] = (),
+    ) -> None:
         self._same = source.matches(target)
+        self._overlapping = tuple(overlapping)
         self._axes = tuple(_find_axes(source, target))
         self._halos: tuple[dict[tuple[int, ...], Tensor], ...] = ({}, {}, {})
         few = labels <= 2**8
@@ -58,26 +70,32 @@ class LabelReducer:
         probabilities : tensor (label, i, j, k)
         """
         if self._same:
-            self._write(box, *_choose(probabilities))
+            self._write(box, *self._choose(probabilities))
             return
         block = self._join(box, probabilities)
         spans = [axis.find_targets(part) for axis, part in zip(self._axes, box, strict=True)]
         if any(span.stop <= span.start for span in spans):
             return
         starts = [part.stop - side for part, side in zip(box, block.shape[1:], strict=True)]
-        kept, block = _keep_likely(block)
-        matrices = [
-            axis.find_weights(span, start, side).to(block)
+        kept, block = (None, block) if self._overlapping else _keep_likely(block)
+        weights = [
+            axis.find_weights(span, start, side)
             for axis, span, start, side in zip(self._axes, spans, starts, block.shape[1:], strict=True)
         ]
-        # Along k and j first; along i a few planes at a time.
-        block = matrices[1] @ (block @ matrices[2].T)
-        step = max(1, _CHUNK // (len(block) * block.shape[2] * block.shape[3]))
-        for at in range(0, len(matrices[0]), step):
-            values = torch.einsum("xi,cijk->cxjk", matrices[0][at : at + step], block)
-            place = slice(spans[0].start + at, spans[0].start + at + values.shape[1])
-            chosen, best = _choose(values)
-            self._write((place, spans[1], spans[2]), chosen if kept is None else kept[chosen], best)
+        along_i, along_j, along_k = (each.to(block) for each in weights)
+        a_plane = len(block) * len(along_j) * len(along_k)
+        # Along k and j first, some planes of the network at a time; then along i, some planes of the image at a time.
+        for rows, planes in _cut_strips(weights[0], max(2, _HELD // a_plane)):
+            part = along_j @ (block[:, planes] @ along_k.T)
+            step = max(1, _CHUNK // a_plane)
+            for at in range(rows.start, rows.stop, step):
+                values = torch.einsum("xi,cijk->cxjk", along_i[at : min(at + step, rows.stop), planes], part)
+                place = slice(spans[0].start + at, spans[0].start + at + values.shape[1])
+                chosen, best = self._choose(values)
+                self._write((place, spans[1], spans[2]), chosen if kept is None else kept[chosen], best)
+
+    def _choose(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return assemble(values, self._overlapping) if self._overlapping else _choose(values)
 
     def _join(self, box: Box, block: Tensor) -> Tensor:
         """Put before a block the planes of its neighbours that its voxels are interpolated from."""
@@ -92,9 +110,28 @@ class LabelReducer:
         return block
 
     def _write(self, box: Box, chosen: Tensor, best: Tensor) -> None:
-        self.labels[box] = chosen.cpu().numpy()
+        # Narrowed before it leaves the device: an index has eight bytes.
+        self.labels[box] = chosen.to(torch.uint8 if self.labels.dtype == np.uint8 else torch.int32).cpu().numpy()
         if self.confidence is not None:
             self.confidence[box] = best.cpu().numpy()
+
+
+def assemble(probabilities: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Put a label map together of regions that overlap, the later over the earlier (nnU-Net's regions_class_order).
+
+    Parameters
+    ----------
+    probabilities : tensor (region, ...) in [0, 1]
+    numbers : label of each region
+
+    Returns
+    -------
+    labels, tensor (...); how sure the least certain of all regions is, tensor (...)
+    """
+    labels = torch.zeros(probabilities.shape[1:], dtype=torch.int64, device=probabilities.device)
+    for values, number in zip(probabilities, numbers, strict=True):
+        labels.masked_fill_(values > 0.5, number)
+    return labels, torch.maximum(probabilities, 1 - probabilities).amin(dim=0)
 
 
 def reduce_turned(
@@ -168,6 +205,24 @@ def _find_axes(source: Geometry, target: Geometry) -> list[_Axis]:
         _Axis(source.shape[axis], target.shape[axis], float(step[axis, axis]), float(step[axis, 3]))
         for axis in range(_AXES)
     ]
+
+
+def _cut_strips(weights: Tensor, most: int) -> Iterator[tuple[slice, slice]]:
+    """Yield planes of the image together with the planes of the network that they are read from, `most` at once.
+
+    Parameters
+    ----------
+    weights : matrix (plane of the image, plane of the network)
+    most : planes of the network; one plane of the image may take more
+    """
+    there = (weights > 0).int()
+    firsts = there.argmax(dim=1).tolist()
+    stops = (weights.shape[1] - there.flip(1).argmax(dim=1)).tolist()
+    start = 0
+    for row in range(1, len(firsts) + 1):
+        if row == len(firsts) or stops[row] - firsts[start] > most:
+            yield slice(start, row), slice(firsts[start], stops[row - 1])
+            start = row
 
 
 def _choose(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,24 +6,26 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from html import escape
-from importlib.resources import files
 from math import isnan
 from typing import Any
 
 from voxelight.medseg.charts import draw_reliability, draw_strips, draw_volumes
 from voxelight.medseg.compare import PairedTest
-from voxelight.medseg.detection import count_patients, rates_by_volume
+from voxelight.medseg.detection import Counts, count_patients, rates_by_volume
 from voxelight.medseg.evaluate import Interval
 from voxelight.medseg.evaluation import (
     FOUND_ABOVE,
     METRICS,
     Evaluation,
     LabelSummary,
+    find_lesions,
     find_patients,
     find_scores,
 )
+from voxelight.medseg.lesions import LEAST_VOXELS, lesions_by_volume
 from voxelight.medseg.metrics import CaseScores, LabelScores
 from voxelight.medseg.reliability import BAND_MM, Reliability
+from voxelight.models.pages import read_style
 
 NOTICE = "Not for clinical use."
 FORMAT = "voxelight-segmentation-evaluation/1"
@@ -46,6 +48,10 @@ def write_json(evaluation: Evaluation) -> str:
         "tolerance_mm": evaluation.tolerance_mm,
         "labels": [asdict(summary) for summary in evaluation.labels],
         "detection": _find_detection(evaluation),
+        "lesions": {
+            label: {name: asdict(counts) | counts.rates() for name, counts in bins.items()}
+            for label, bins in _find_lesions(evaluation).items()
+        },
         "calibration": {
             "everywhere": _describe(evaluation.reliability),
             "border": _describe(evaluation.border),
@@ -66,6 +72,7 @@ def write_json(evaluation: Evaluation) -> str:
             }
             for case in evaluation.cases
         ],
+        "left_out": evaluation.left_out,
         "conditions": evaluation.conditions,
         "provenance": evaluation.provenance,
         "seed": evaluation.seed,
@@ -90,14 +97,15 @@ def write_csv(evaluation: Evaluation) -> str:
 
 def write_page(evaluation: Evaluation) -> str:
     """Return the report as HTML."""
-    style = files("voxelight.medseg").joinpath("report.css").read_text("utf-8")
     sections = (
         ("Scores", _write_scores(evaluation)),
         (f"Against {evaluation.other}", _write_tests(evaluation)) if evaluation.tests else None,
         ("Detection", _write_detection(evaluation)),
+        ("Lesion by lesion", _write_lesions(evaluation)),
         ("Volumes", _write_volumes(evaluation)),
         ("Calibration", _write_calibration(evaluation)) if evaluation.reliability else None,
         ("Cases, the worst first", _write_cases(evaluation)),
+        ("Cases that could not be scored", _write_terms(evaluation.left_out.items())) if evaluation.left_out else None,
         ("Conditions", _write_terms(evaluation.conditions.items())),
         ("Provenance", _write_terms((name, str(value)) for name, value in evaluation.provenance.items())),
     )
@@ -106,7 +114,7 @@ def write_page(evaluation: Evaluation) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(evaluation.title)}</title><style>{style}</style></head><body>"
+        f"<title>{escape(evaluation.title)}</title><style>{read_style()}</style></head><body>"
         f'<header><h1>{escape(evaluation.title)}</h1><p class="notice">{NOTICE}</p></header>'
         f"<main>{body}</main><footer><p>{NOTICE}</p></footer></body></html>\n"
     )
@@ -175,6 +183,29 @@ def _find_detection(evaluation: Evaluation) -> dict[str, Any]:
         rates = {name: float(rate) for name, rate in counts.rates().items()}
         found[summary.label] = {"counts": numbers, "rates": rates, "by_volume": there}
     return found
+
+
+def _write_lesions(evaluation: Evaluation) -> str:
+    rows = [
+        (f"{label}, {name}", *(f"{counts.rates()[rate]:.3f}" for rate in ("f1", "recall", "precision")),
+         str(counts.tp + counts.fn), str(counts.fn), str(counts.fp))
+        for label, bins in _find_lesions(evaluation).items()
+        for name, counts in bins.items()
+    ]  # fmt: skip
+    caption = (
+        f"A lesion is what hangs together by faces, of {LEAST_VOXELS} voxels or more; drawn and found ones are matched "
+        f"one to one, and a pair counts above a Dice of {FOUND_ABOVE:g} (Bouget et al. 2021). Bins are by the volume "
+        "of the drawn lesion, and of the found one where nothing was drawn."
+    )
+    head = ("Label, volume of a lesion", "F1", "Recall", "Precision", "Drawn", "Missed", "Found where there is none")
+    return _table(caption, head, rows)
+
+
+def _find_lesions(evaluation: Evaluation) -> dict[str, dict[str, Counts]]:
+    return {
+        summary.label: lesions_by_volume(find_lesions(evaluation.cases, summary.label), cut_off=FOUND_ABOVE)
+        for summary in evaluation.labels
+    }
 
 
 def _write_volumes(evaluation: Evaluation) -> str:

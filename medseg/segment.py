@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from voxelight.medseg.postprocess import Cleaning, clean
 from voxelight.medseg.predict import Segmenter, build_segmenter, predict, stream_probabilities
-from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.recipes.recipe import SegmentationRecipe, own_labels
 from voxelight.medseg.reduce import LabelReducer, reduce_turned
-from voxelight.medseg.transforms import box_of, cut, grid_of_region, grid_of_spacing, normalise, resample
+from voxelight.medseg.stream import Box
+from voxelight.medseg.transforms import box_of, choose_grid, cut, grid_of_region, normalise, resample
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap, Volume
 from voxelight.models.weights import load_weights
@@ -54,7 +55,8 @@ class Segmentation:
     Parameters
     ----------
     label_map : on the grid of the volume
-    confidence : array (i, j, k), float16: probability of the label of each voxel; None where it was not asked for
+    confidence : array (i, j, k), float16: probability of the label of each voxel, of regions that overlap that of the
+        least certain one; None where it was not asked for
     cleaned : label name -> what was left out or filled
     """
 
@@ -123,7 +125,7 @@ def prepare(volume: Volume, recipe: SegmentationRecipe, to_space: NDArray[np.flo
             place = box_of(grid, volume.geometry, _MARGIN_MM)
             array = resample(volume.array[(slice(None), *place)], cut(volume.geometry, place), grid)
         else:
-            array = resample(volume.array, volume.geometry, grid)
+            array = resample(volume.array, volume.geometry, grid, goes_on=bool(recipe.shape))
         fields.append((grid, normalise(array, recipe.normalisation)))
     return Prepared(volume.geometry, tuple(fields))
 
@@ -155,13 +157,29 @@ def label(
         labels, sure = _label_regions(prepared, segmenter, told)
     else:
         [(grid, array)] = fields
-        reducer = LabelReducer(grid, prepared.geometry, len(recipe.labels) + 1, confidence)
+        numbers = own_labels(recipe.label_regions)
+        whole: Box = tuple(slice(0, side) for side in prepared.geometry.shape)  # type: ignore[assignment]
+        place = box_of(grid, prepared.geometry, 0.0) if recipe.crop_head else whole
+        reducer = LabelReducer(grid, cut(prepared.geometry, place), max(recipe.labels) + 1, confidence, numbers)
         for box, probabilities in stream_probabilities(array, segmenter, told(0)):
             reducer.take(box, probabilities)
-        labels, sure = reducer.labels, reducer.confidence
+        labels, sure = _paste(reducer, place, prepared.geometry)
     found = LabelMap(labels, prepared.geometry, recipe.output_labels)
     found, cleaned = clean(found, recipe.smallest_ml, recipe.fill_holes)
     return Segmentation(found, sure if confidence else None, cleaned)
+
+
+def _paste(reducer: LabelReducer, place: Box, geometry: Geometry) -> tuple[Labels, NDArray[np.float16] | None]:
+    """Return labels and confidence on the whole grid; beyond the box that was read there is background for sure."""
+    if reducer.labels.shape == geometry.shape:
+        return reducer.labels, reducer.confidence
+    labels: Labels = np.zeros(geometry.shape, reducer.labels.dtype)
+    labels[place] = reducer.labels
+    if reducer.confidence is None:
+        return labels, None
+    sure = np.ones(geometry.shape, np.float16)
+    sure[place] = reducer.confidence
+    return labels, sure
 
 
 def _label_regions(
@@ -196,7 +214,7 @@ def _find_grids(
             _refuse_unless_held(grid, volume.geometry)
         return grids
     _refuse_size(volume.geometry, recipe)
-    return [grid_of_spacing(volume.geometry, recipe.spacing_mm)]
+    return [choose_grid(volume.array, volume.geometry, recipe)]
 
 
 def _refuse_size(geometry: Geometry, recipe: SegmentationRecipe) -> None:

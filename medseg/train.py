@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from voxelight.medseg.cases import Case
-from voxelight.medseg.losses import LOSSES
+from voxelight.medseg.losses import LOSSES, OF_REGIONS
 from voxelight.medseg.objectives import Phase, build_objective
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
 from voxelight.medseg.recipes.training import Training
@@ -29,6 +29,7 @@ from voxelight.models.training.seeds import seed_dropout, seeded
 State = dict[str, Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 _LARGEST = 2**63
+_LEAST_FITTING = 0.9
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def fit(
     hooks: Hooks = Hooks(),  # noqa: B008
     options: LoopOptions = LoopOptions(),  # noqa: B008
     person_of: Mapping[str, str] | None = None,
+    start: State | None = None,
 ) -> Fitted:
     """Fit the recipe's network on cases, from its last checkpoint if there is one.
 
@@ -71,11 +73,12 @@ def fit(
     hooks : checkpoints, curve and interruption
     options : how often they are used
     person_of : case -> person, so that nobody is trained on and looked at; each case its own without
+    start : weights to start from; what does not fit, such as a last layer for other labels, starts fresh
 
     Raises
     ------
     BadInput
-        There is no case, a case does not fit the recipe, or it can't be trained.
+        There is no case, a case does not fit the recipe, it can't be trained, or too little of `start` fits.
     Conflict
         The checkpoint is of another training.
     Diverged
@@ -87,7 +90,7 @@ def fit(
     watched = split_validation([case.name for case in cases], person_of, training.validation, recipe.seed)
     samples = [prepare_sample(case, recipe) for case in cases]
     with seeded(recipe.seed, device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        trainee = SegmentationTrainee(samples, watched, recipe, torch.device(device))
+        trainee = SegmentationTrainee(samples, watched, recipe, torch.device(device), start)
         with trainee.ahead:
             finished = run(trainee, options, hooks)
         weights = trainee.settle() if finished else {}
@@ -100,13 +103,19 @@ def trainable(recipe: SegmentationRecipe) -> Training:
     Raises
     ------
     BadInput
-        The recipe borrows the weights of another, or names an unknown loss.
+        The recipe borrows the weights of another, names an unknown loss, or one that is not for what its network gives.
     """
     if recipe.training is None:
         raise BadInput(f"recipe {recipe.name}, which has no training options", "a recipe with its own weights",
                        f"Train {recipe.weights}, whose weights it uses.")  # fmt: skip
     if recipe.training.loss not in LOSSES:
         raise BadInput(f"the loss {recipe.training.loss!r}", f"one of {', '.join(LOSSES)}", "Correct the recipe.")
+    if bool(recipe.label_regions) != (recipe.training.loss in OF_REGIONS):
+        told = "regions that overlap" if recipe.label_regions else "one label a voxel"
+        fitting = [name for name in LOSSES if (name in OF_REGIONS) == bool(recipe.label_regions)]
+        raise BadInput(
+            f"the loss {recipe.training.loss} for {told}", f"one of {', '.join(fitting)}", "Correct the recipe."
+        )
     return recipe.training
 
 
@@ -129,7 +138,34 @@ def build_network(recipe: SegmentationRecipe) -> nn.Module:
             "options that the network has, with values of use", "Correct [config] in the recipe.",
         ) from None  # fmt: skip
     network: nn.Module = config.build()
+    classes = getattr(network.config, "classes", recipe.channels)
+    if recipe.label_regions and (classes != recipe.channels or getattr(network, "objective", "") == "denoising"):
+        raise BadInput(f"{recipe.network} with {classes} classes for {recipe.channels} regions that overlap",
+                       "as many classes as regions, of a network that gives each by itself",
+                       "Set `classes` to the number of regions; cdal draws one label a voxel.")  # fmt: skip
     return network
+
+
+def take_over(network: nn.Module, start: State) -> None:
+    """Give a network the weights that fit it by name and shape, in its own precision; the rest stays as it was.
+
+    Parameters
+    ----------
+    network : changed in place
+    start : parameter name -> tensor
+
+    Raises
+    ------
+    BadInput
+        Less than nine tenths of the network's values are among them: they are of another network, or of other sizes.
+    """
+    own = network.state_dict()
+    fitting = {name: value for name, value in start.items() if name in own and value.shape == own[name].shape}
+    found, total = (sum(own[name].numel() for name in names) for names in (fitting, own))
+    if found < _LEAST_FITTING * total:
+        fit = f"weights to start from, of which {found} values fit a network of {total}"
+        raise BadInput(fit, f"{_LEAST_FITTING:.0%} or more", "Start from the same network with the same [config].")
+    network.load_state_dict(fitting, strict=False)
 
 
 class SegmentationTrainee:
@@ -141,13 +177,22 @@ class SegmentationTrainee:
     watched : names of those that are looked at only
     recipe : with training options
     device : where to compute
+    start : weights to start from; None: fresh ones
     """
 
     def __init__(
-        self, samples: Sequence[Sample], watched: frozenset[str], recipe: SegmentationRecipe, device: torch.device
+        self,
+        samples: Sequence[Sample],
+        watched: frozenset[str],
+        recipe: SegmentationRecipe,
+        device: torch.device,
+        start: State | None = None,
     ) -> None:
         self._recipe, self._training, self._device = recipe, trainable(recipe), device
-        self._network = _place(build_network(recipe), self._training, device)
+        network = build_network(recipe)
+        if start is not None:
+            take_over(network, start)
+        self._network = _place(network, self._training, device)
         self._objective = build_objective(self._network, LOSSES[self._training.loss], self._training.level_decay).to(
             device
         )
@@ -165,7 +210,7 @@ class SegmentationTrainee:
 
     def made_by(self) -> dict[str, Any]:
         """Return recipe and data."""
-        return {"recipe": self._recipe.model_dump(mode="json"), "data": self._dealer.sha256()}
+        return {"recipe": self._recipe.of_training(), "data": self._dealer.sha256()}
 
     def step(self, number: int) -> Values:
         """Take one step; return its losses, its rate, and now and then the Dice of the running mean."""

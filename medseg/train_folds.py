@@ -51,6 +51,7 @@ def fit_fold(
     device: str,
     hooks: Hooks = Hooks(),  # noqa: B008
     options: LoopOptions = LoopOptions(),  # noqa: B008
+    start: State | None = None,
 ) -> FoldFit:
     """Fit a recipe on all cases but those of a fold, and score it on that one.
 
@@ -60,7 +61,7 @@ def fit_fold(
     recipe : with training options
     split : folds of persons
     fold : that is held out; None: nothing, and nothing is scored
-    device, hooks, options : as of `medseg.train.fit`
+    device, hooks, options, start : as of `medseg.train.fit`
 
     Raises
     ------
@@ -69,7 +70,7 @@ def fit_fold(
     """
     held_out = find_held_out(split, fold)
     kept = [case for case in cases if case.name not in held_out]
-    fitted = fit(kept, recipe, device, hooks, options, split.person_of)
+    fitted = fit(kept, recipe, device, hooks, options, split.person_of, start)
     halved = {name: value.half() if value.is_floating_point() else value for name, value in fitted.weights.items()}
     scored: Dice = {}
     if fitted.finished and processes.is_first():
@@ -98,7 +99,7 @@ def score_cases(cases: Sequence[Case], recipe: SegmentationRecipe, weights: Stat
         return {}
     segmenter = build_segmenter(recipe, weights, device)
     found = [segment(case.volume, segmenter).array for case in cases]
-    rows = dice_by_case(found, [case.labels.array for case in cases], recipe.labels)
+    rows = dice_by_case(found, [case.labels.array for case in cases], recipe.scored)
     return {
         case.name: {label: value for label, value in row.items() if not math.isnan(value)}
         for case, row in zip(cases, rows, strict=True)
@@ -115,7 +116,7 @@ def summarise(dice: Dice, recipe: SegmentationRecipe, split: Split) -> dict[str,
     split : case -> person
     """
     found = {}
-    for label in recipe.labels.values():
+    for label in recipe.scored:
         scores = {case: row[label] for case, row in dice.items() if label in row}
         if scores:
             found[label] = asdict(mean_by_person(scores, split.person_of, recipe.seed))

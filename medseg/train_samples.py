@@ -15,7 +15,7 @@ from voxelight.medseg.augment import Chance, augment, reach_of
 from voxelight.medseg.cases import Case
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
 from voxelight.medseg.recipes.training import Training
-from voxelight.medseg.transforms import grid_of_spacing, normalise, resample
+from voxelight.medseg.transforms import choose_grid, normalise, resample
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.errors import BadInput
 from voxelight.models.training import processes
@@ -52,8 +52,8 @@ def prepare_sample(case: Case, recipe: SegmentationRecipe) -> Sample:
         It holds labels that the recipe does not declare, or has another number of channels.
     """
     _refuse_strangers(case, recipe)
-    grid = grid_of_spacing(case.volume.geometry, recipe.spacing_mm)
-    image = normalise(resample(case.volume.array, case.volume.geometry, grid), recipe.normalisation)
+    grid = choose_grid(case.volume.array, case.volume.geometry, recipe)
+    image = normalise(resample(case.volume.array, case.volume.geometry, grid, bool(recipe.shape)), recipe.normalisation)
     labels = case.labels.array.astype(np.uint8)
     if grid is not case.volume.geometry:
         numbers = range(len(recipe.labels) + 1)
@@ -84,23 +84,48 @@ def _refuse_strangers(case: Case, recipe: SegmentationRecipe) -> None:
                        "Correct `in_channels` in the recipe, or leave the case out.")  # fmt: skip
 
 
+def _refuse_nothing(samples: Sequence[Sample], recipe: SegmentationRecipe) -> None:
+    if not any(len(voxels) for sample in samples for voxels in sample.foreground):
+        raise BadInput(
+            f"{len(samples)} cases to train on without a voxel of any label",
+            f"{', '.join(f'{number} ({name})' for number, name in recipe.labels.items())} in one case at least",
+            "Check the label maps, and which values stand for which label.",
+        )
+
+
+def _list_members(recipe: SegmentationRecipe) -> Tensor | None:
+    """Return which labels are in which region, tensor (region, label), background first; None without regions."""
+    if not recipe.label_regions:
+        return None
+    numbers = range(len(recipe.labels) + 1)
+    return torch.tensor([[float(number in region.labels) for number in numbers] for region in recipe.label_regions])
+
+
 class Dealer:
     """Deals augmented crops, every case as often as any other.
 
     Parameters
     ----------
-    samples : to train on
+    samples : to train on; cases without any label are good, as long as one case has one
     recipe, training : what a crop is
     device : where crops are augmented
+
+    Raises
+    ------
+    BadInput
+        No case holds a label, so that there is nothing to learn.
     """
 
     def __init__(
         self, samples: Sequence[Sample], recipe: SegmentationRecipe, training: Training, device: str | torch.device
     ) -> None:
+        _refuse_nothing(samples, recipe)
         self._samples, self._recipe, self._training, self._device = samples, recipe, training, torch.device(device)
         each = processes.share(training.batch)
         self._own = slice(processes.rank() * each, (processes.rank() + 1) * each)
         self._flat = training.window[2] == 1
+        self._context = recipe.context if self._flat else 1
+        self._members = _list_members(recipe)
         window, shift = np.array(training.window), training.augmentation.shift
         largest = np.max([sample.labels.shape for sample in samples], axis=0)
         # Where cases are hardly larger than a window, they stay on the device, each read about its centre.
@@ -124,7 +149,7 @@ class Dealer:
 
         Returns
         -------
-        images : tensor (b, c, i, j, k), NaN where a case does not reach
+        images : tensor (b, c, i, j, k), NaN where a case does not reach; (b, context * c, i, j, 1) of slices in context
         labels : uint8 tensor (b, i, j, k)
         """
         if self._resident:
@@ -139,7 +164,13 @@ class Dealer:
         return images, labels
 
     def place(self, read: tuple[Tensor, Tensor] | None, number: int) -> tuple[Tensor, Tensor]:
-        """Return the augmented crops of a step: images (b, c, i, j[, k]) and the share of each label, on the device."""
+        """Return the augmented crops of a step, on the device.
+
+        Returns
+        -------
+        images : tensor (b, c, i, j[, k])
+        reference : share of each label, or of each region where the recipe has those, tensor (b, label, i, j[, k])
+        """
         if self._on_device is not None:
             rows = torch.tensor(self._rows(number), device=self._device)
             images, labels = (tensor[rows] for tensor in self._on_device)
@@ -150,6 +181,8 @@ class Dealer:
         seed = int(stage_generator(self._recipe.seed, f"augment:{number}").integers(_LARGEST))
         chance = Chance(Generator(self._device).manual_seed(seed), self._training.batch, self._own)
         x, reference = augment(images, one_hot, self._training.window, self._training.augmentation, chance)
+        if self._members is not None:
+            reference = torch.einsum("rl,bl...->br...", self._members.to(reference), reference)
         if self._flat:
             return x[..., 0], reference[..., 0]
         return x.contiguous(memory_format=torch.channels_last_3d), reference
@@ -176,15 +209,18 @@ class Dealer:
         return np.where(shape <= self._central, shape // 2, np.minimum(centre, shape - 1))
 
     def _cut(self, sample: Sample, centre: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        image = np.full((sample.image.shape[0], *self._sides), np.nan, dtype=np.float32)
+        channels, depth = sample.image.shape[0], sample.image.shape[3]
+        image = np.full((self._context, channels, *self._sides), np.nan, dtype=np.float32)
         labels = np.zeros(tuple(self._sides), dtype=np.uint8)
         start = centre - self._sides // 2
         low, high = np.maximum(start, 0), np.minimum(start + self._sides, sample.labels.shape)
         here = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         there = tuple(slice(int(a), int(b)) for a, b in zip(low - start, high - start, strict=True))
-        image[(slice(None), *there)] = sample.image[(slice(None), *here)]
+        for step, part in enumerate(image, start=-(self._context // 2)):
+            at = np.clip(np.arange(here[2].start, here[2].stop) + step, 0, depth - 1)
+            part[(slice(None), *there)] = sample.image[:, here[0], here[1], at]
         labels[there] = sample.labels[here]
-        return image, labels
+        return image.reshape(-1, *image.shape[2:]), labels
 
     def _stack(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Centre cases in one box on the device."""

@@ -7,10 +7,12 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
-from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.recipes.recipe import SegmentationRecipe, own_labels
+from voxelight.medseg.reduce import assemble
 from voxelight.medseg.train_samples import Sample
 from voxelight.models.diffusion.noise import stage_generator
 from voxelight.models.errors import BadInput
+from voxelight.models.segmentation.slices import add_neighbours
 
 
 def split_validation(
@@ -59,22 +61,36 @@ class Validation:
     @torch.no_grad()
     def score(self, network: nn.Module) -> dict[str, float]:
         """Return label -> mean Dice over the cases; a case without the label, found or drawn, does not count."""
-        found: dict[str, list[float]] = {label: [] for label in self._recipe.labels.values()}
+        found: dict[str, list[float]] = {label: [] for label in self._recipe.scored}
         for sample in self.samples:
-            labels = self._predict(network, sample).argmax(dim=0).cpu().numpy()
-            for number, label in self._recipe.labels.items():
-                mine, drawn = labels == number, sample.labels == number
+            labels = self._choose(self._predict(network, sample)).cpu().numpy()
+            for label, numbers in self._recipe.scored.items():
+                mine, drawn = np.isin(labels, numbers), np.isin(sample.labels, numbers)
                 size = int(mine.sum() + drawn.sum())
                 if size:
                     found[label].append(2 * int((mine & drawn).sum()) / size)
         return {label: float(np.mean(values)) for label, values in found.items() if values}
 
+    def _choose(self, logits: Tensor) -> Tensor:
+        regions = self._recipe.label_regions
+        return assemble(logits.sigmoid(), own_labels(regions))[0] if regions else logits.argmax(dim=0)
+
     def _predict(self, network: nn.Module, sample: Sample) -> Tensor:
         """Return logits (label, i, j, k) of a case; a network for slices goes through it slice by slice."""
         x = torch.from_numpy(sample.image).to(self._device)[None]
+        context = self._recipe.context
+        axes = 2 if context > 1 else 3  # slices in context go through one by one, however many there are
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
-            if all(side <= window for side, window in zip(x.shape[2:], self._recipe.patch, strict=True)):
+            if all(side <= window for side, window in zip(x.shape[2:][:axes], self._recipe.patch[:axes], strict=True)):
                 logits: Tensor = network(x)
+            elif context > 1:
+                stacked, window = add_neighbours(x, context), (*self._recipe.patch[:2], 1)
+
+                def see(crop: Tensor) -> Tensor:
+                    found: Tensor = network(crop[..., 0])
+                    return found[..., None]
+
+                logits = sliding_window_inference(stacked, window, 4, see, 0.25, mode="gaussian")  # type: ignore[assignment]
             else:
                 logits = sliding_window_inference(x, self._recipe.patch, 4, network, 0.25, mode="gaussian")  # type: ignore[assignment]
         return logits[0].float()

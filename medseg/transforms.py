@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voxelight.medseg.recipes.recipe import Normalisation, Region
+from voxelight.medseg.recipes.recipe import Normalisation, Region, SegmentationRecipe
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry
 
 _SMALLEST_RANGE = 1e-8
+_HEAD_SHARE = 0.2  # of the range, above which something is there
 
 
 def normalise(array: NDArray[np.float32], options: Normalisation) -> NDArray[np.float32]:
@@ -91,6 +92,44 @@ def grid_of_spacing(geometry: Geometry, spacing_mm: tuple[float, float, float]) 
     return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
+def grid_of_shape(geometry: Geometry, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Geometry:
+    """Return a grid of so many voxels that covers the same field, however large it is.
+
+    Parameters
+    ----------
+    geometry : the field
+    shape : voxels (i, j, k); 0: as many as keep the proportion to axis i that voxels of `spacing_mm` have
+    spacing_mm : voxel size (i, j, k) in mm
+    """
+    field = np.array(geometry.shape) * geometry.spacing
+    usual = field / spacing_mm
+    wanted = [side or max(1, round(usual[axis] * shape[0] / usual[0])) for axis, side in enumerate(shape)]
+    i, j, k = (float(side) for side in field / wanted)
+    return grid_of_spacing(geometry, (i, j, k))
+
+
+def choose_grid(array: NDArray[np.float32], geometry: Geometry, recipe: SegmentationRecipe) -> Geometry:
+    """Return the grid that a recipe without regions reads an image on.
+
+    Parameters
+    ----------
+    array : array (c, i, j, k); the first channel says where the head is, if that is asked for
+    geometry : its grid
+    recipe : spacing, shape, and whether to cut out the head
+
+    Raises
+    ------
+    BadInput
+        There is no head to cut out.
+    """
+    if recipe.crop_head:
+        low, high = float(array[0].min()), float(array[0].max())
+        geometry = cut(geometry, crop_head(array[0], low + _HEAD_SHARE * (high - low)))
+    if recipe.shape:
+        return grid_of_shape(geometry, recipe.shape, recipe.spacing_mm)
+    return grid_of_spacing(geometry, recipe.spacing_mm)
+
+
 def grid_of_region(region: Region, spacing_mm: tuple[float, float, float]) -> Geometry:
     """Return the grid of a box in world space; a mirrored box is read from right to left.
 
@@ -135,13 +174,16 @@ def cut(geometry: Geometry, box: tuple[slice, slice, slice]) -> Geometry:
     return Geometry((i, j, k), affine)
 
 
-def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> NDArray[np.float32]:
+def resample(
+    array: NDArray[np.float32], source: Geometry, target: Geometry, goes_on: bool = False
+) -> NDArray[np.float32]:
     """Read an image on another grid, linearly, zero outside; smoothed first where the target is coarser.
 
     Parameters
     ----------
     array : array (c, i, j, k) on `source`
     source, target : grids in one world
+    goes_on : outside, the outermost voxels go on in place of zero
 
     Returns
     -------
@@ -153,7 +195,8 @@ def resample(array: NDArray[np.float32], source: Geometry, target: Geometry) -> 
     onto = np.linalg.inv(source.affine) @ target.affine
     found = np.empty((len(array), *target.shape), np.float32)
     for channel, output in zip(smooth, found, strict=True):
-        ndimage.affine_transform(channel, onto[:3, :3], onto[:3, 3], output=output, order=1, mode="grid-constant")
+        ndimage.affine_transform(channel, onto[:3, :3], onto[:3, 3], output=output, order=1,
+                                 mode="nearest" if goes_on else "grid-constant")  # fmt: skip
     return found
 
 

@@ -8,7 +8,7 @@ import click
 
 from voxelight.app.cli.answers import RefusedFile, WorkAnswer
 from voxelight.app.cli.follow import carry_out, embedded_worker, refuse_unfinished
-from voxelight.app.cli.intake import VOLUMES, find_files, keep_once, reading_options, take_in
+from voxelight.app.cli.intake import PICTURES, VOLUMES, find_files, keep_once, reading_options, take_in
 from voxelight.app.cli.shell import Shell, Verb, ask
 from voxelight.app.errors import find_answer
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanAnswer, ScanRequest
@@ -24,6 +24,7 @@ def _inference(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add how a recipe is applied; what is left out is as the recipe says."""
     for option in (
         click.option("--confidence", is_flag=True, default=None, help="Write STEM_confidence.nii.gz too."),
+        click.option("--uncertainty", is_flag=True, default=None, help="Write STEM_uncertainty.nii.gz too."),
         click.option("--half", is_flag=True, default=None, help="Compute in half precision, on a GPU."),
         click.option("--fill-holes/--no-fill-holes", default=None, help="Give holes to the label around them."),
         click.option("--smallest-ml", type=click.FloatRange(min=0), help="Leave out pieces with less volume."),
@@ -68,17 +69,19 @@ def segment(
     formats: tuple[ExportFormat, ...],
     **wishes: Any,
 ) -> None:
-    """Segment volumes and write their label maps.
+    """Segment volumes or pictures and write their label maps.
 
-    PATH is a NIfTI, NRRD or MetaImage file, a DICOM series packed as .dcm.zip, or a folder of these. Writes
-    STEM_dseg.nii.gz on the grid of the image, STEM_dseg.json with provenance and volumes in ml, and STEM_overlay.png.
-    Needs no server. Ctrl-C cancels at the next window; what is done stays stored.
+    PATH is a NIfTI, NRRD or MetaImage file, a DICOM series packed as .dcm.zip, or a folder of these; for a recipe of
+    pictures PNG, JPEG or TIFF. Writes STEM_dseg.nii.gz on the grid of the image, STEM_dseg.json with provenance and
+    volumes in ml, and STEM_overlay.png; of a picture also STEM_dseg.png, and STEM_instances.png where objects are told
+    apart. Needs no server. Ctrl-C cancels at the next window; what is done stays stored.
     """
-    files = find_files(paths, VOLUMES)
-    _refuse_one_stem_twice(files)
     services = shell.services
-    if recipe not in (known := [row.name for row in services.jobs.list_recipes() if row.kind == "segment"]):
+    known = {row.name: row for row in services.jobs.list_recipes() if row.kind == "segment"}
+    if recipe not in known:
         raise NotFound(f"no segmentation recipe {recipe!r}", f"one of {', '.join(known)}", "Correct the name.")
+    files = find_files(paths, PICTURES if "picture" in known[recipe].takes else VOLUMES)
+    _refuse_one_stem_twice(files)
     services.datasets.ensure(DatasetRequest(name=DATASET, purpose="files segmented from the shell"))
     scans, refused = take_in(shell, files, lambda path: _keep(shell, path, prefer, volume))
     if not scans:

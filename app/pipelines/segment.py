@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,14 @@ from voxelight.app.pipelines.segment_options import SegmentOptions, describe_inf
 from voxelight.app.pipelines.segmenters import KnownRecipe, find_known, list_known
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
+from voxelight.app.warm import WARM, count_bytes
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.models.values import LabelMap, Provenance, Volume
-from voxelight.storage.formats.images import encode_png
+from voxelight.storage.formats.images import encode_label_png, encode_number_png, encode_png
 from voxelight.storage.formats.maps import encode_share
 from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import SourceGrid, write_label_map
-from voxelight.storage.formats.volumes import read_image
 from voxelight.storage.results import JobOutcome, Outcome, OutputFile, Score
 from voxelight.storage.schema import Dataset, Job, Run, Scan
 from voxelight.storage.stores import Stores
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from voxelight.medseg.head import PlacedHead
     from voxelight.medseg.segment import Prepared, Segmentation, Segmenter
 
-_TAKES = ("volume",)
+_TAKES = ("volume", "picture")
 _ASK_EVERY_S = 1.0
 
 
@@ -51,6 +50,7 @@ def show_recipes(weights: Path) -> list[RecipeAnswer]:
             model=known.model,
             weights_sha256=known.sha256,
             licence=known.licence,
+            takes=[known.recipe.takes],
         )
         for known in list_known(weights)
     ]
@@ -70,7 +70,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     """
     known = find_known(stores.weights, request.recipe)
     check_options(SegmentOptions, request.options).count_folds(known.folds)
-    choice = _choose(session, dataset, request)
+    choice = _choose(session, dataset, request, known.recipe.takes)
     return Plan(
         items=tuple(
             Item(key=_name_item(scan), scan_id=scan.id, subject_id=scan.imaging_session.subject_id)
@@ -88,19 +88,19 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     )
 
 
-def _choose(session: Session, dataset: Dataset, request: JobRequest) -> Choice:
-    choice = choose_scans(session, dataset, request, _TAKES)
+def _choose(session: Session, dataset: Dataset, request: JobRequest, kind: str) -> Choice:
+    choice = choose_scans(session, dataset, request, (kind,))
     for scan in choice.scans:
-        if scan.kind != "volume":
+        if scan.kind != kind:
             raise BadInput(
                 f"{scan.name}, a {scan.kind} of data set {dataset.name}",
-                f"volumes (3-D NIfTI) of data set {dataset.name}",
-                "Choose volumes only, or leave the choice empty to take all of them.",
+                f"{kind}s{' (3-D NIfTI)' * (kind == 'volume')} of data set {dataset.name}",
+                f"Choose {kind}s only, or leave the choice empty to take all of them.",
             )
     if not choice.scans:
         raise BadInput(
-            f"no volume in data set {dataset.name}{' that is not held' if choice.notes else ''}",
-            "at least one 3-D NIfTI image",
+            f"no {kind} in data set {dataset.name}{' that is not held' if choice.notes else ''}",
+            "at least one 3-D NIfTI image" if kind == "volume" else "at least one PNG, JPEG or TIFF",
             "Look at the held images on the page Upload." if choice.notes else "Upload the images to segment first.",
         )
     return choice
@@ -149,8 +149,12 @@ class OpenSegmentation:
             scan = session.get_one(Scan, uuid.UUID(scan_id))
             sha256, name = scan.blob_sha256, scan.name
         with self._stores.blobs.local_file(sha256, name) as path:
-            volume, grid = read_image(path)
+            volume, grid = self._stores.checks.read_image(path)
         recipe = self._segmenter.recipe
+        if recipe.takes == "picture":
+            from voxelight.medseg.domain import as_read
+
+            volume = as_read(volume, recipe)
         if recipe.align is None:
             return _Read(volume, grid, prepare(volume, recipe))
         from voxelight.medseg.find import prepare_head
@@ -164,18 +168,29 @@ class OpenSegmentation:
         read = self._ahead.take(str(run.scan_id))
         self._ahead.start(self._find_next(run))
         found = label(read.prepared, self._segmenter, self._options.confidence, _now_and_then(go_on))
+        unsure = self._map_uncertainty(read, go_on) if self._options.uncertainty else ()
         if read.placed is not None:
             from voxelight.medseg.find import refuse_empty
 
             refuse_empty(found.label_map, self._segmenter.recipe)
         provenance = self._describe(run, read)
         return Outcome(
-            files=tuple(_encode(image_stem(run.scan.name), read, found, _sidecar(run, found, provenance))),
+            files=(
+                *_encode(image_stem(run.scan.name), read, found, _sidecar(run, found, provenance)),
+                *(replace(file, name=f"{image_stem(run.scan.name)}_{file.name}") for file in unsure),
+                *_encode_objects(image_stem(run.scan.name), read, found, self._segmenter.recipe),
+            ),
             provenance=provenance,
             scores=_score(read.volume, found.label_map),
             label_names=found.label_map.names,
             volumes_ml=found.label_map.volumes_ml(),
         )
+
+    def _map_uncertainty(self, read: _Read, go_on: Callable[[], None]) -> tuple[OutputFile, ...]:
+        from voxelight.medseg.uncertain import map_uncertainty
+
+        content = encode_share(map_uncertainty(read.prepared, self._segmenter, tick=_now_and_then(go_on)), read.grid)
+        return (OutputFile("uncertainty", "uncertainty.nii.gz", "application/gzip", content),)
 
     def _find_next(self, run: Run) -> str | None:
         """Return the scan that is most likely segmented after this one."""
@@ -217,13 +232,16 @@ def _refuse_others(job: Job, known: KnownRecipe) -> None:
                        "job was submitted", "The model was replaced meanwhile: submit the job again.")  # fmt: skip
 
 
-@lru_cache(maxsize=2)
 def _load(weights: Path, recipe: str, sha256: str, device: str) -> "Segmenter":
     """Read a segmenter once; the hash is part of the key, since a model may be replaced."""
     from voxelight.medseg.segment import build_segmenter
 
-    known = find_known(weights, recipe)
-    return build_segmenter(known.recipe, known.load(), device)
+    def build() -> "Segmenter":
+        known = find_known(weights, recipe)
+        return build_segmenter(known.recipe, known.load(), device)
+
+    key = f"{weights} {recipe} {sha256} {device}"
+    return WARM.find(key, recipe, device, build, lambda found: count_bytes(found.networks))
 
 
 def _now_and_then(go_on: Callable[[], None]) -> Callable[[float], None]:
@@ -260,6 +278,25 @@ def _encode(stem: str, read: _Read, found: "Segmentation", sidecar: bytes) -> It
     if found.confidence is not None:
         content = encode_share(found.confidence, read.grid)
         yield OutputFile("confidence", f"{stem}_confidence.nii.gz", "application/gzip", content)
+
+
+def _encode_objects(stem: str, read: _Read, found: "Segmentation", recipe: SegmentationRecipe) -> Iterator[OutputFile]:
+    """Yield the label map of a picture as a picture, and the objects of a recipe that tells them apart."""
+    png = "image/png"
+    if recipe.takes == "picture":
+        flat = found.label_map.array[..., 0].T
+        yield OutputFile("label_picture", f"{stem}_dseg.png", png, encode_label_png(flat, found.label_map.names))
+    if recipe.instances is not None:
+        from voxelight.medseg.instances import split_instances
+
+        objects = split_instances(found.label_map, recipe.instances)
+        if recipe.takes == "picture":
+            yield OutputFile("instances", f"{stem}_instances.png", png, encode_number_png(objects.array[..., 0].T))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / f"{stem}_instances.nii.gz"
+                write_label_map(file, objects, read.grid)
+                yield OutputFile("instances", file.name, "application/gzip", file.read_bytes())
 
 
 def _sidecar(run: Run, found: "Segmentation", provenance: dict[str, Any]) -> bytes:

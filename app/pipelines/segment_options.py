@@ -20,6 +20,7 @@ class SegmentOptions(BaseModel):
     fill_holes : give holes to the label around them
     half : compute in half precision; on a GPU only
     confidence : store the probability of each voxel's label as an image
+    uncertainty : store how uncertain each voxel is as an image, by what the recipe names
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class SegmentOptions(BaseModel):
     fill_holes: bool | None = Field(None, description="give holes to the label around them")
     half: bool = Field(False, description="compute in half precision; on a GPU only")
     confidence: bool = Field(False, description="store the probability of each voxel's label as an image")
+    uncertainty: bool = Field(False, description="store how uncertain each voxel is as an image, 0 to 1")
 
     def apply(self, recipe: SegmentationRecipe) -> SegmentationRecipe:
         """Return the recipe as it is to be applied."""
@@ -61,6 +63,7 @@ def describe_inference(recipe: SegmentationRecipe, folds: int, half: bool) -> di
         "folds": folds,
         "mirror_axes": sorted(set(recipe.mirror_axes)) if recipe.mirror_average else [],
         "temperature": recipe.temperature,
+        "uncertainty": recipe.uncertainty,
         "smallest_ml": recipe.smallest_ml,
         "fill_holes": recipe.fill_holes,
         "patch": list(recipe.patch),

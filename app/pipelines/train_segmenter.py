@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +13,20 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.curves import Logs
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
+from voxelight.app.pipelines.pausing import ask_now_and_then
 from voxelight.app.pipelines.train_data import TAKES, Pair, find_pairs, read_pairs
-from voxelight.app.pipelines.trained import Changes, change_recipe, describe_model, pack_weights
+from voxelight.app.pipelines.trained import (
+    Changes,
+    change_recipe,
+    describe_model,
+    find_start,
+    pack_weights,
+    read_start,
+)
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import NOTICE, JobRequest, RecipeAnswer
 from voxelight.medseg.recipes import find_recipe, list_recipes
-from voxelight.medseg.recipes.recipe import SegmentationRecipe
+from voxelight.medseg.recipes.recipe import LabelRegion, SegmentationRecipe
 from voxelight.medseg.splits import Split, choose_split
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.models.registry import SEGMENTERS
@@ -38,7 +45,7 @@ if TYPE_CHECKING:
 PREFIX, PLANNED = "train-", "train-planned"
 EVERYTHING = "all cases"
 _STEPS = 10_000  # of a plan
-_ASK_EVERY_S, _CHECKPOINT_S = 1.0, 120.0
+_CHECKPOINT_S = 120.0
 _JSON = "application/json"
 _PLANNED = "Spacing, window, levels and batch are chosen from the data set, as nnU-Net does."
 
@@ -54,6 +61,7 @@ class TrainOptions(BaseModel):
     config, training : options of the network and of the training that differ
     steps : gradient steps
     labels : of a plan: number -> name
+    regions : of a plan: what is learnt in place of labels, regions that overlap, the outermost first
     memory_gib : of a plan: of the card
     dims : of a plan: 2 for slices, 3 for volumes
     checkpoint_steps : steps from one checkpoint to the next; two minutes without
@@ -68,6 +76,7 @@ class TrainOptions(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     steps: int | None = Field(None, ge=1)
     labels: dict[int, str] | None = None
+    regions: tuple[LabelRegion, ...] = ()
     memory_gib: float = Field(8.0, gt=0)
     dims: Literal[2, 3] | None = None
     checkpoint_steps: int | None = Field(None, ge=1)
@@ -108,6 +117,8 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
     split = _split(pairs, recipe, options, request.seed)
     choices: dict[str, list[int | None]] = {"first": [0], "all": list(range(len(split.folds))), "none": [None]}
     network = recipe.network if recipe else options.network or "agunet"
+    started = recipe.training.start_from if recipe and recipe.training else options.training.get("start_from")
+    find_start(started, network, stores.weights)
     steps = recipe.training.steps if recipe and recipe.training else options.steps or _STEPS
     return Plan(
         items=tuple(_item(fold, pairs, split) for fold in choices[options.folds]),
@@ -131,8 +142,10 @@ def _find_recipe(name: str, options: TrainOptions) -> SegmentationRecipe | None:
         raise NotFound(f"the network {options.network!r}", f"one of {known}", "Correct the name.")
     if name == PLANNED:
         return None
-    if options.labels is not None:
-        raise BadInput("labels for a recipe that has its own", f"none, or the recipe {PLANNED}", "Leave them out.")
+    if options.labels is not None or options.regions:
+        raise BadInput(
+            "labels or regions for a recipe that has its own", f"none, or the recipe {PLANNED}", "Leave them out."
+        )
     changes = Changes(options.network, options.config, options.steps, None, options.training)
     return change_recipe(find_recipe(name.removeprefix(PREFIX)), changes)
 
@@ -201,6 +214,9 @@ class OpenTraining:
             "device": self._device, "trained_on": len(self._cases), "dice": pooled, "job": str(self._job.id),
             "steps": runs[0].provenance["options"]["steps"],
             "folds": [_fold_of(run) for run in runs], "simulated": dataset.simulated,
+            # By hash alone: whoever deletes a scan is told which models saw it, and no name stands in a model.
+            "inputs_sha256": {f"{n:06}-{part}": sha256 for n, pair in enumerate(self._pairs)
+                              for part, (_, sha256) in (("image", pair.image), ("labels", pair.labels))},
         }  # fmt: skip
         told = {"name": dataset.name, "licence": dataset.licence, "source": dataset.source}
         model = describe_model(self._job.model.name, self._recipe, contents, told, facts)
@@ -229,6 +245,7 @@ class OpenTraining:
             name=self._job.model.name,
             network=options.network or "agunet",
             labels=options.labels,
+            regions=options.regions,
             memory_gib=options.memory_gib,
             dims=options.dims,
             steps=options.steps or _STEPS,
@@ -246,11 +263,12 @@ class OpenTraining:
         folder, training = self._folder / run.item_key.replace(" ", "-"), self._recipe.training
         assert training is not None
         curve = Logs([TrainingLog(folder / "curve.jsonl"), RunCurve(self._stores, run.id, training.steps)])
-        hooks = Hooks(CheckpointFolder(folder / "checkpoints"), curve, pause=_ask_now_and_then(go_on))
+        hooks = Hooks(CheckpointFolder(folder / "checkpoints"), curve, pause=ask_now_and_then(go_on))
         # Only a GPU is slowed down by a look at its losses.
         look = LoopOptions().log_steps if self._device.startswith("cuda") else 1
         options = LoopOptions(_CHECKPOINT_S, self._options.checkpoint_steps, look)
-        return fit_fold(self._cases, self._recipe, self._split, _fold_of(run), self._device, hooks, options)
+        start = read_start(self._recipe, self._stores.weights)
+        return fit_fold(self._cases, self._recipe, self._split, _fold_of(run), self._device, hooks, options, start)
 
     def _report(self, run: Run, fit: "FoldFit") -> Outcome:
         from voxelight.medseg.train_folds import summarise
@@ -294,24 +312,6 @@ def _fold_of(run: Run) -> int | None:
     return None if run.item_key == EVERYTHING else int(run.item_key.removeprefix("fold "))
 
 
-def _ask_now_and_then(go_on: Callable[[], None]) -> Callable[[], bool]:
-    """Return what a training asks before each step; where the job is to be left, it pauses with a checkpoint."""
-    asked = time.monotonic()
-
-    def ask() -> bool:
-        nonlocal asked
-        if time.monotonic() - asked < _ASK_EVERY_S:
-            return False
-        asked = time.monotonic()
-        try:
-            go_on()
-        except Exception:  # whatever it is, the checkpoint comes first; the caller asks again and meets it
-            return True
-        return False
-
-    return ask
-
-
 PIPELINE = Pipeline(
     list_recipes=show_recipes,
     plan=plan,
@@ -319,4 +319,5 @@ PIPELINE = Pipeline(
     step_size=1,
     options=TrainOptions,
     takes=TAKES,
+    pauses=True,
 )

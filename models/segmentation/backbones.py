@@ -27,12 +27,15 @@ class Backbone(nn.Module):
     ----------
     name : of torchvision
     in_channels : of the image
+    width : planes of the level at stride 4, doubled at every further one; torchvision's are 64
     """
 
-    def __init__(self, name: BackboneName, in_channels: int) -> None:
+    def __init__(self, name: BackboneName, in_channels: int, width: int = 64) -> None:
         super().__init__()
         self.name, self.in_channels = name, in_channels
         made: Any = torchvision_models.get_model(name, weights=None)
+        if width != 64:
+            _narrow(made, width)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.bn1, self.maxpool = made.bn1, made.maxpool
@@ -59,6 +62,18 @@ class Backbone(nn.Module):
         if first.shape[1] != self.in_channels:
             ours["conv1.weight"] = first.sum(1, keepdim=True).expand(-1, self.in_channels, -1, -1) / self.in_channels
         self.load_state_dict(ours)
+
+
+def _narrow(network: Any, width: int) -> None:
+    """Make the levels anew with other planes, as torchvision makes them."""
+    network.inplanes = 64
+    for number, name in enumerate(("layer1", "layer2", "layer3", "layer4")):
+        old = getattr(network, name)
+        stride = 2 if number else 1
+        setattr(network, name, network._make_layer(type(old[0]), width * 2**number, len(old), stride))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _width(block: Any) -> int:

@@ -1,9 +1,9 @@
 """Multi-scale self-guided attention (Sinha and Dolz 2020): two stages of attention over four scales of a backbone."""
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +30,7 @@ class MSGAConfig(BaseModel):
     classes : labels, background included
     context : slices that are seen at once, as channels; an odd number, 1 for 2-D and more for 2.5-D
     backbone : a network of torchvision's ResNet family
+    backbone_width : planes of its first level; other than torchvision's 64 it can't start from ImageNet
     pretrained : start training from ImageNet weights
     width : channels of every scale after the backbone; a multiple of 8
     initialisation : ``kaiming`` as torchvision has it, or ``xavier`` with normalisations about 1, as published
@@ -43,6 +44,7 @@ class MSGAConfig(BaseModel):
     classes: int = Field(2, ge=2)
     context: PositiveInt = 1
     backbone: BackboneName = "resnet50"
+    backbone_width: int = Field(64, ge=8, multiple_of=8)
     pretrained: bool = False
     width: int = Field(64, ge=8, multiple_of=8)
     initialisation: Literal["kaiming", "xavier"] = "kaiming"
@@ -55,6 +57,12 @@ class MSGAConfig(BaseModel):
         if value % 2 == 0:
             raise ValueError("an odd number of slices, so that one is in the middle")
         return value
+
+    @model_validator(mode="after")
+    def _starts_from_weights_that_fit(self) -> Self:
+        if self.pretrained and self.backbone_width != 64:
+            raise ValueError(f"pretrained with a backbone_width of {self.backbone_width}: ImageNet weights have 64")
+        return self
 
     def build(self) -> "MSGA":
         """Return the network with fresh weights."""
@@ -176,7 +184,7 @@ class MSGA(nn.Module):
     def __init__(self, config: MSGAConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone, config.in_channels * config.context)
+        self.backbone = Backbone(config.backbone, config.in_channels * config.context, config.backbone_width)
         self.head = Head(self.backbone.widths, config.width, config.classes)
         if config.initialisation == "xavier":
             self.apply(_as_published)

@@ -20,11 +20,25 @@ def stack_slices(volume: Tensor, context: int) -> Tensor:
     -------
     tensor (b * k, context * c, i, j), the lowest neighbour first
     """
-    batch, channels, *plane, depth = volume.shape
+    return add_neighbours(volume, context).movedim(-1, 1).flatten(0, 1)
+
+
+def add_neighbours(volume: Tensor, context: int) -> Tensor:
+    """Put beside each slice of a volume its neighbours, as channels; the outermost stand in for what lies beyond.
+
+    Parameters
+    ----------
+    volume : tensor (b, c, i, j, k)
+    context : slices that a network sees at once, an odd number
+
+    Returns
+    -------
+    tensor (b, context * c, i, j, k), the lowest neighbour first
+    """
+    depth = volume.shape[-1]
     reach = torch.arange(context, device=volume.device) - context // 2
     places = (torch.arange(depth, device=volume.device)[:, None] + reach).clamp(0, depth - 1)
-    stacked = volume[..., places]  # (b, c, i, j, k, context)
-    return stacked.permute(0, 4, 5, 1, 2, 3).reshape(batch * depth, context * channels, *plane)
+    return volume[..., places].movedim(-1, 1).flatten(1, 2)  # from (b, c, i, j, k, context)
 
 
 def through_slices(network: Callable[[Tensor], Tensor], volume: Tensor, context: int, at_once: int = AT_ONCE) -> Tensor:

@@ -21,7 +21,6 @@ from voxelight.medseg.recipes import find_recipe
 from voxelight.medseg.segment import build_segmenter, predict, segment
 from voxelight.medseg.splits import find_split
 from voxelight.medseg.train import build_network, fit
-from voxelight.storage.formats.cases import read_cases
 
 OURS = find_recipe("hippocampus-agunet")
 BASELINE = {"network": "attention_unet", "config": {"in_channels": 1, "classes": 3, "filters": (24, 48, 96, 192)}}
@@ -43,6 +42,8 @@ def read_scores():
 
 def fit_again(arguments):
     """Return the same, from weights fitted now."""
+    from voxelight.storage.formats.cases import read_cases
+
     cases = {case.name: case for case in read_cases(arguments.data, OURS.labels)}
     split = find_split(OURS.name, list(cases))
     scores = {}

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/train_segmentation.py pack SET FOLDER OUT.npz
     On any machine with the whole installation: reads the cases of a set (hippocampus, jsrt, nuclei) once, as arrays.
-python tests/benchmarks/train_segmentation.py train OUT.npz WORK [--runs agunet:0-4 attention_unet:0-4 daunet:0 ...]
+python tests/benchmarks/train_segmentation.py train OUT.npz WORK [--runs agunet:0-4 swin_unetr:0 ...] [--from-shipped]
     Trains and scores what is not finished yet, from the last checkpoint, until --seconds are over; the same command
     goes on. Needs torch, MONAI, numpy, scipy, pydantic, safetensors and fsspec. A run is NETWORK or RECIPE, a colon and
     folds (`all` for no fold); a network of the table is trained by the recipe of the set, so that only networks differ.
@@ -29,6 +29,7 @@ from voxelight.medseg.train_folds import fit_fold, tabulate
 from voxelight.models.registry import SEGMENTERS
 from voxelight.models.training.loop import Hooks, LoopOptions
 from voxelight.models.values import Geometry, LabelMap, Volume
+from voxelight.models.weights import load_weights
 from voxelight.storage.checkpoints import CheckpointFolder
 from voxelight.storage.training_log import TrainingLog
 
@@ -105,7 +106,8 @@ def find_run_recipe(name, base, steps):
     else:
         recipe = find_recipe(name)
     if steps:
-        training = recipe.training.model_copy(update={"steps": steps, "settling": min(steps, 20)})
+        settling = min(steps, recipe.training.settling)
+        training = recipe.training.model_copy(update={"steps": steps, "settling": settling})
         recipe = recipe.model_copy(update={"training": training})
     return SegmentationRecipe.model_validate(recipe.model_dump())
 
@@ -122,6 +124,8 @@ def list_runs(words):
 
 def train(args):
     name, cases = unpack(args.data, args.limit)
+    if args.from_shipped and name != "nuclei":
+        raise SystemExit("the weights that ship for this set have seen every case: start a fold fresh")
     base, stems = find_recipe(SETS[name]), [case.name for case in cases]
     split = choose_split(base.split or base.name, stems, base.seed)
     ends, done = time.monotonic() + args.seconds, {}
@@ -143,7 +147,8 @@ def run(cases, recipe, split, fold, place, ends, args):
     log, began = TrainingLog(place / "curve.jsonl"), time.monotonic()
     hooks = Hooks(CheckpointFolder(place / "checkpoints", keep=1), log, pause=lambda: time.monotonic() > ends)
     options = LoopOptions(checkpoint_s=args.checkpoint_s, log_steps=20)
-    fit = fit_fold(cases, recipe, split, fold, args.device, hooks, options)
+    start = load_weights(recipe.weights) if args.from_shipped else None
+    fit = fit_fold(cases, recipe, split, fold, args.device, hooks, options, start)
     took = (json.loads((place / "took.json").read_text()) if (place / "took.json").exists() else 0.0) + (
         time.monotonic() - began
     )
@@ -213,7 +218,8 @@ def main():
     training.add_argument("--runs", nargs="+")
     training.add_argument("--seconds", type=float, default=540.0, help="no step is begun after them")
     training.add_argument("--checkpoint-s", type=float, default=60.0)
-    training.add_argument("--steps", type=int, help="for a rehearsal")
+    training.add_argument("--steps", type=int, help="in place of the recipe's")
+    training.add_argument("--from-shipped", action="store_true", help="start from the weights that ship")
     training.add_argument("--limit", type=int, help="about so many cases, for a rehearsal")
     training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()

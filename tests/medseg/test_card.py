@@ -17,8 +17,10 @@ NAME = "hippocampus-agunet"
 def read(label, folds):
     networks = json.loads(SHIPPED.joinpath(f"{NAME}.scores.json").read_text())["networks"]
     return {
-        network: {case: dice[label] for fold in folds for case, dice in facts["folds"][fold]["dice"].items()}
-        for network, facts in networks.items()
+        network: {
+            case: dice[label] for fold in folds for case, dice in networks[network]["folds"][fold]["dice"].items()
+        }
+        for network in ("agunet", "attention_unet")
     }
 
 
@@ -32,7 +34,7 @@ def card():
 
 
 @pytest.mark.parametrize("label", ["anterior", "posterior"])
-@pytest.mark.parametrize("folds", [("0",), ("0", "1", "2")], ids=len)
+@pytest.mark.parametrize("folds", [("0",), ("0", "1", "2", "3", "4")], ids=len)
 def test_the_card_says_what_the_scores_say(card, label, folds):
     scores = read(label, folds)
     person_of = find_split(NAME, list(scores["agunet"])).person_of
@@ -41,7 +43,7 @@ def test_the_card_says_what_the_scores_say(card, label, folds):
     assert row(paired_difference(scores["agunet"], scores["attention_unet"], person_of, seed=0), "+") in card
 
 
-@pytest.mark.parametrize("fold", ["0", "1", "2"])
+@pytest.mark.parametrize("fold", ["0", "1", "2", "3", "4"])
 def test_scores_are_of_the_held_out_cases_of_the_recorded_split(fold):
     scores = read("anterior", [fold])
     recorded = find_split(NAME, [*scores["agunet"]])
@@ -51,9 +53,35 @@ def test_scores_are_of_the_held_out_cases_of_the_recorded_split(fold):
 def test_the_recipe_is_the_one_that_was_scored(card):
     facts = json.loads(SHIPPED.joinpath(f"{NAME}.scores.json").read_text())
     recipe = find_recipe(NAME)
-    assert all(network["steps"] == recipe.training.steps for network in facts["networks"].values())
+    alike = {name: network for name, network in facts["networks"].items() if name != "cdal"}
+    assert all(network["steps"] == recipe.training.steps for network in alike.values())
     assert facts["final_fit"]["steps"] == recipe.training.steps
     config = facts["networks"]["agunet"]["config"]
     assert config["filters"] == list(recipe.config["filters"])
-    parameters = [f"{network['parameters']:,}" for network in facts["networks"].values()]
-    assert all(re.search(rf"{count} parameters", card) for count in parameters)
+    assert re.search(rf"{facts['networks']['agunet']['parameters']:,} parameters", card)
+    assert all(f"{network['parameters']:,}" in card for network in facts["networks"].values())
+
+
+@pytest.mark.parametrize("label", ["anterior", "posterior"])
+@pytest.mark.parametrize("network", ["daunet", "segresnet", "dynunet", "cdal"])
+def test_the_card_compares_with_every_network_of_the_table(card, network, label):
+    networks = json.loads(SHIPPED.joinpath(f"{NAME}.scores.json").read_text())["networks"]
+    ours, theirs = (
+        {case: dice[label] for case, dice in networks[name]["folds"]["0"]["dice"].items()}
+        for name in ("agunet", network)
+    )
+    person_of = find_split(NAME, list(ours)).person_of
+    assert row(mean_by_person(theirs, person_of, seed=0)) in card
+    assert row(paired_difference(ours, theirs, person_of, seed=0), "+") in card
+
+
+@pytest.mark.parametrize("network", ["nuclei-msga", "nuclei-cdal"])
+def test_the_cards_of_nuclei_say_what_the_scores_of_each_picture_say(network):
+    told = SHIPPED.joinpath(f"{network}.md").read_text("utf-8")
+    pictures = json.loads(SHIPPED.joinpath("nuclei.scores.json").read_text())["networks"][network]["pictures"]
+    for key in ("foreground_dice", "f1_0.5", "f1_0.7"):
+        assert f"{sum(row[key] for row in pictures.values()) / len(pictures):.3f} [" in told
+    for threshold in ("0.5", "0.7"):
+        tp, fp, fn = (sum(row["counts"][threshold][place] for row in pictures.values()) for place in range(3))
+        assert f"{2 * tp / (2 * tp + fp + fn):.3f}" in told
+    assert set(find_split("nuclei", sorted(pictures), seed=20).person_of) == set(pictures)

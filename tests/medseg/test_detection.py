@@ -16,7 +16,7 @@ from voxelight.medseg.detection import (
     rates_by_volume,
     score_patient,
 )
-from voxelight.medseg.lesions import count_lesions, match_lesions
+from voxelight.medseg.lesions import count_lesions, lesions_by_volume, match_lesions
 from voxelight.models.errors import BadInput
 
 
@@ -114,6 +114,20 @@ def test_lesions_are_matched_one_to_one():
     assert count_lesions([lesions], cut_off=0.7).rates()["recall"] == 0
     assert count_lesions([lesions], least_ml=0.1, most_ml=0.2).fp == 0
     assert count_lesions([lesions], least_ml=0.2).rates()["f1"] == pytest.approx(2 * 2 / 5, abs=1e-5)
+
+
+def test_lesions_are_counted_by_volume():
+    reference = np.zeros((60, 20, 20), dtype=bool)
+    reference[2:6, 2:6, 2:6] = reference[10:14, 2:6, 2:6] = True  # two of 0.64 ml at 0.01 ml a voxel
+    reference[20:40, 2:12, 2:12] = True  # one of 20 ml
+    found = reference.copy()
+    found[10:14] = False
+    found[50:54, 10:14, 10:14] = True
+    by_volume = lesions_by_volume([match_lesions(found, reference, 0.01)])
+    assert {name: (c.tp, c.fn, c.fp) for name, c in by_volume.items()} == {
+        "all": (2, 1, 1), "0 to 3 ml": (1, 1, 1), "above 3 ml": (1, 0, 0),
+    }  # fmt: skip
+    assert lesions_by_volume([]) == {}
 
 
 def test_the_match_is_the_best_over_all():

@@ -59,6 +59,18 @@ def test_what_is_missing_counts_and_what_neither_has_is_left_out(evaluation):
     assert find_scores(evaluation.cases, "edema", "absolute_volume_error_percent")["case5"] == 100
 
 
+def test_regions_are_scored_as_one():
+    reference, found = (LabelMap(ball(5).astype(np.uint8) + ball(radius), GRID, NAMES) for radius in (2, 3))
+    scored = score_case(found, reference, 1.0, regions={"whole": ("edema", "core")})
+    assert list(scored.labels) == ["edema", "core", "whole"]
+    assert scored.labels["whole"].dice == 1
+    assert scored.labels["core"].dice < 1
+    assert scored.labels["whole"].lesions.reference_ml == pytest.approx((ball(5).sum() / 1000,))
+    for regions in ({"whole": ("edema", "rim")}, {"core": ("edema",)}):
+        with pytest.raises(BadInput, match="the region"):
+            score_case(found, reference, 1.0, regions=regions)
+
+
 def test_voxels_of_all_cases_are_pooled(evaluation):
     assert evaluation.reliability.voxels.sum() == 6 * 16**3
     assert 0 < evaluation.border.voxels.sum() < evaluation.reliability.voxels.sum()
@@ -88,6 +100,12 @@ def test_json_and_csv_hold_every_case(evaluation):
     assert (counts["tp"], counts["fn"]) == (5, 1)
     assert content["detection"]["edema"]["rates"]["recall"] == pytest.approx(5 / 6, abs=1e-5)
     assert content["calibration"]["everywhere"]["ece"] == pytest.approx(evaluation.reliability.ece)
+    lesions = content["lesions"]["edema"]
+    assert list(lesions) == ["all", "0 to 3 ml"]
+    assert {name: lesions["all"][name] for name in ("tp", "fn", "fp")} == {"tp": 5, "fn": 1, "fp": 0}
+    assert lesions["all"]["precision"] == pytest.approx(1, abs=1e-5)
+    assert lesions["all"]["f1"] == pytest.approx(10 / 11, abs=1e-5)
+    assert "core" not in content["lesions"] or not content["lesions"]["core"]  # a core is smaller than 50 voxels
     rows = list(csv.DictReader(io.StringIO(write_csv(evaluation))))
     assert len(rows) == 12
     for row in rows:

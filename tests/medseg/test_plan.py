@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train_worker import make_case
 
 from voxelight.medseg.fingerprint import CaseFacts, Fingerprint, look_at, take_fingerprint
-from voxelight.medseg.plan import Wishes, estimate_memory, plan_recipe
+from voxelight.medseg.plan import Wishes, estimate_memory, plan_pooling, plan_recipe
 from voxelight.medseg.recipes import list_recipes
+from voxelight.medseg.recipes.recipe import LabelRegion
 from voxelight.models.errors import BadInput
 from voxelight.models.registry import SEGMENTERS, find_config
 from voxelight.storage.formats.cases import read_cases
@@ -63,8 +64,9 @@ def test_more_memory_gives_larger_windows_and_then_larger_batches():
     small, large = (plan_recipe(BRAIN, replace(NARROW, network="agunet", memory_gib=gib)) for gib in (0.04, 0.4))
     for plan, gib in ((small, 0.04), (large, 0.4)):
         assert plan.memory_gib <= gib
-        depth = len(plan.recipe.config["filters"]) - 1
-        assert all(side % 2**depth == 0 for side in plan.recipe.patch)
+        factors = plan.recipe.config.get("pooling", [[2, 2, 2]] * (len(plan.recipe.config["filters"]) - 1))
+        assert len(factors) > 1
+        assert all(side % step == 0 for side, step in zip(plan.recipe.patch, np.prod(factors, axis=0), strict=True))
     assert np.prod(small.recipe.patch) < np.prod(large.recipe.patch)
     assert small.recipe.config["in_channels"] == 4
     assert small.recipe.config["classes"] == 4
@@ -94,6 +96,59 @@ def test_a_far_coarser_axis_keeps_its_own_spacing():
     assert plan_recipe(replace(thick, spacing=(0.5, 0.5, 1.0)), NARROW).recipe.spacing_mm == (0.5, 0.5, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("window", "spacing", "strides", "flat_levels"),
+    [
+        ((128, 128, 128), (1, 1, 1), [[1, 1, 1]] + [[2, 2, 2]] * 5, 0),
+        # Short and thick: nnU-Net's rule halves the third axis at the second and third step alone.
+        ((256, 224, 20), (1.5625, 1.5625, 5), [[1, 1, 1], [2, 2, 1], [2, 2, 2], [2, 2, 2], [2, 2, 1], [2, 2, 1]], 1),
+        ((64, 64, 7), (1, 1, 6), [[1, 1, 1], [2, 2, 1], [2, 2, 1], [2, 2, 1], [2, 2, 1]], 2),
+        ((64, 11), (1, 1), [[1, 1], [2, 2], [2, 1], [2, 1]], 0),
+        ((5, 5, 5), (1, 1, 1), [[1, 1, 1]], 0),
+    ],
+)
+def test_each_axis_is_halved_as_nnunet_does(window, spacing, strides, flat_levels):
+    pooling = plan_pooling(window, spacing)
+    assert pooling.strides == strides
+    assert len(pooling.kernels) == len(strides)
+    assert [kernel[-1] for kernel in pooling.kernels] == [1] * flat_levels + [3] * (len(strides) - flat_levels)
+    assert {side for kernel in pooling.kernels for side in kernel[:-1]} == {3}
+
+
+def test_a_network_with_strides_is_planned_axis_by_axis_and_learns_a_window(tmp_path):
+    thick = replace(BRAIN, spacing=(0.8, 0.8, 4.0), coarse_spacing=(0.8, 0.8, 4.0), shape=(40, 36, 10), channels=1)
+    plan = plan_recipe(thick, replace(NARROW, network="dynunet"))
+    config = plan.recipe.config
+    assert config["strides"] == [[1, 1, 1], [2, 2, 1], [2, 2, 1], [2, 2, 2]]
+    assert config["kernels"][0] == [3, 3, 1]
+    assert plan.recipe.patch == (40, 40, 10)
+    write_recipe(tmp_path / "thick.toml", plan.recipe, plan.reasons)
+    assert read_recipe(tmp_path / "thick.toml") == plan.recipe
+    network = find_config(SEGMENTERS, "dynunet")(**config).build()
+    levels = network.forward_levels(torch.zeros(1, 1, *plan.recipe.patch))
+    assert [tuple(level.shape[2:]) for level in levels] == [(40, 40, 10), (20, 20, 10), (10, 10, 10)]
+    cube = plan_recipe(replace(BRAIN, shape=(16, 16, 16)), replace(NARROW, network="dynunet"))
+    assert cube.recipe.config["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("name", ["agunet", "dagunet"])
+def test_attention_networks_halve_each_axis_by_itself(tmp_path, name):
+    thick = replace(BRAIN, spacing=(0.8, 0.8, 4.0), coarse_spacing=(0.8, 0.8, 4.0), shape=(40, 36, 10), channels=1)
+    plan = plan_recipe(thick, replace(NARROW, network=name))
+    config = plan.recipe.config
+    assert config["pooling"] == [[2, 2, 1], [2, 2, 1], [2, 2, 2]]
+    assert len(config["filters"]) == 4
+    assert "a coarser axis later" in plan.reasons["network"]
+    write_recipe(tmp_path / "thick.toml", plan.recipe, plan.reasons)
+    assert read_recipe(tmp_path / "thick.toml") == plan.recipe
+    network = find_config(SEGMENTERS, name)(**config).build()
+    levels = network.forward_levels(torch.zeros(1, 1, *plan.recipe.patch))
+    assert [tuple(level.shape[2:]) for level in levels] == [(40, 40, 10), (20, 20, 10), (10, 10, 10)]
+    assert "pooling" not in plan_recipe(replace(BRAIN, shape=(32, 32, 32)), replace(NARROW, network=name)).recipe.config
+    flat = plan_recipe(replace(BRAIN, shape=(64, 64, 1)), replace(NARROW, network=name)).recipe
+    assert {factors[2] for factors in flat.config["pooling"]} == {1}
+
+
 def test_intensities_that_mean_the_same_in_every_scan_are_scaled_by_the_set():
     scan = replace(BRAIN, hounsfield=True, foreground=(-80.0, 240.0, 60.0, 40.0))
     norm = plan_recipe(scan, NARROW).recipe.normalisation
@@ -112,6 +167,27 @@ def test_flat_images_give_a_network_for_slices():
     recipe = plan_recipe(flat, replace(NARROW, network="attention_unet")).recipe
     assert recipe.patch[2] == recipe.training.window[2] == 1
     assert recipe.config["spatial_dims"] == 2
+
+
+def test_a_network_of_slices_sees_the_neighbours_where_there_are_any():
+    wishes = replace(NARROW, network="cdal", memory_gib=4.0)
+    small = replace(BRAIN, shape=(16, 16, 12))
+    recipe = plan_recipe(small, wishes).recipe
+    assert (recipe.patch[2], recipe.context, recipe.config["in_channels"]) == (1, 3, 4)
+    assert plan_recipe(replace(small, shape=(16, 16, 1)), wishes).recipe.context == 1
+
+
+def test_regions_take_the_place_of_labels():
+    regions = tuple(
+        LabelRegion(name=name, labels=labels)
+        for name, labels in (("whole", (1, 2, 3)), ("core", (2, 3)), ("active", (3,)))
+    )
+    recipe = plan_recipe(BRAIN, replace(NARROW, regions=regions)).recipe
+    assert (recipe.config["classes"], recipe.channels, recipe.training.loss) == (3, 3, "dice_ce_regions")
+    with pytest.raises(BadInput, match="outermost"):
+        plan_recipe(BRAIN, replace(NARROW, regions=regions[::-1]))
+    with pytest.raises(BadInput, match="regions of labels 3"):
+        plan_recipe(BRAIN, replace(NARROW, regions=regions[2:]))
 
 
 @pytest.mark.parametrize(

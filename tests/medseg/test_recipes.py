@@ -60,5 +60,5 @@ def test_a_recipe_that_is_trained_builds_its_network_for_its_labels(recipe):
 
 
 def test_weights_that_do_not_ship_are_trained_first(tmp_path):
-    with pytest.raises(NotFound, match="voxelight train hippocampus-daunet"):
-        find_known(tmp_path, "hippocampus-daunet")
+    with pytest.raises(NotFound, match="voxelight train lungs-jsrt"):
+        find_known(tmp_path, "lungs-jsrt")

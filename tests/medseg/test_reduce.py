@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from voxelight.medseg import reduce
 from voxelight.medseg.reduce import LabelReducer, reduce_turned
 from voxelight.medseg.stream import Windows, stream
 from voxelight.medseg.transforms import grid_of_spacing, resample
@@ -67,6 +68,27 @@ def test_how_windows_are_cut_changes_nothing(size):
     whole = LabelReducer(source, target, 4)
     whole.take(tuple(slice(0, side) for side in source.shape), probabilities)
     np.testing.assert_array_equal(run(probabilities, source, target, size=size).labels, whole.labels)
+
+
+@pytest.mark.parametrize("factor", [(2.4, 2.1, 2.6), (0.4, 2.0, 2.0)], ids=["finer", "coarser along i"])
+def test_no_array_of_labels_times_voxels_of_the_image_is_made(factor, monkeypatch, watch_sizes):
+    """Of a volume that the network saw in one window: one block, however fine the image is."""
+    source = Geometry((30, 14, 12), np.diag([1.5, 1.2, 1.3, 1]))
+    target = grid_of_spacing(source, tuple(np.array(source.spacing) / factor))
+    probabilities = smooth_probabilities(source.shape, 40)
+    expected = LabelReducer(source, target, 40)
+    expected.take(tuple(slice(0, side) for side in source.shape), probabilities)
+    monkeypatch.setattr(reduce, "_CHUNK", 1 << 13)
+    monkeypatch.setattr(reduce, "_HELD", 1 << 15)
+    found = LabelReducer(source, target, 40)
+    with watch_sizes() as sizes:
+        found.take(tuple(slice(0, side) for side in source.shape), probabilities)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    a_plane = 40 * target.shape[1] * target.shape[2]
+    least = 2 if factor[0] > 1 else 6  # planes of the network that one of the image is read from
+    assert sizes.largest <= max(probabilities.numel(), least * a_plane)
+    if factor[0] > 1:
+        assert sizes.largest < 40 * np.prod(target.shape) / 10
 
 
 def test_many_labels_have_room():

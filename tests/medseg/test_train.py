@@ -51,6 +51,33 @@ def test_same_seed_same_weights_and_the_callers_chance_untouched():
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
+def test_a_training_starts_from_weights_and_only_a_layer_that_does_not_fit_is_fresh():
+    cases, recipe = [make_case(number) for number in range(4)], make_recipe()
+    start, still = fit(cases, recipe, "cpu").weights, {"steps": 1, "learning_rate": 1e-9, "settling": 8}
+    unseen = make_case(99)
+
+    def score(weights, made):
+        found = segment(unseen.volume, build_segmenter(made, weights, "cpu")).array
+        return min(dice(found, unseen.labels.array, label) for label in (1, 2))
+
+    again = fit(cases, make_recipe(**still), "cpu", start=start).weights
+    assert score(start, recipe) > 0.5
+    assert score(again, recipe) == pytest.approx(score(start, recipe), abs=0.02)
+    fresh = fit(cases, make_recipe(**still), "cpu").weights
+    assert score(fresh, recipe) < 0.3
+
+    wider = make_recipe(config={"classes": 4}, **still)
+    wider = type(wider).model_validate(wider.model_dump() | {"labels": {1: "anterior", 2: "posterior", 3: "other"}})
+    with_others = fit(cases, wider, "cpu", start=start).weights
+    fitting = [name for name, value in start.items() if with_others[name].shape == value.shape]
+    assert 0 < len(start) - len(fitting) < 10
+    learned = [name for name in fitting if name.endswith("weight") and start[name].dim() > 1]
+    assert all(torch.allclose(with_others[name], start[name], atol=1e-6) for name in learned)
+
+    with pytest.raises(BadInput, match="values fit a network of"):
+        fit(cases, make_recipe(config={"filters": (4, 8)}, **still), "cpu", start=start)
+
+
 def stranger():
     case = make_case(0)
     labels = case.labels.array.copy()

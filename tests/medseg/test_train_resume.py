@@ -18,16 +18,9 @@ from train_worker import train
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.storage.training_log import TrainingLog
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORKER = Path(__file__).with_name("train_worker.py")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums depend on the number of threads in their last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def start(folder, changes, **environment):

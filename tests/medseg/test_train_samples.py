@@ -13,9 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train_worker import make_case, make_recipe
 
 from voxelight.medseg.augment import Chance, augment, reach_of
+from voxelight.medseg.cases import Case
 from voxelight.medseg.recipes.training import Augmentation
 from voxelight.medseg.train_samples import Dealer, prepare_sample
+from voxelight.models.errors import BadInput
 from voxelight.models.training import processes
+from voxelight.models.values import LabelMap
 
 STILL = Augmentation(
     mirror=0, rotation=0, scale=(1, 1), stretch=0, shift=0, bend=0, contrast=0, brightness=0, gamma=0, bias=0, noise=0
@@ -121,6 +124,35 @@ def test_a_share_of_crops_is_centred_on_labels_each_as_often():
     found = Counter(int(case.labels.array[tuple(deal._choose(deal._samples[0], chance))]) for chance in draws)
     assert found[1] == pytest.approx(500, abs=70)
     assert found[2] == pytest.approx(500, abs=70)
+
+
+def test_cases_without_a_label_are_dealt_as_others_but_not_alone():
+    case = make_case(1)
+    empty = Case("empty", case.volume, LabelMap(case.labels.array * 0, case.labels.geometry, case.labels.names))
+    deal = dealer([make_case(0), empty], foreground=1.0, augmentation=STILL, window=(8, 8, 8))
+    for number in range(4):
+        _, reference = deal.place(deal.read(number), number)
+        for row, share in zip(deal._rows(number), reference, strict=True):
+            assert bool(share[1:].any()) is (row == 0)
+    with pytest.raises(BadInput, match=r"1 cases to train on without a voxel of any label.*1 \(anterior\)"):
+        dealer([empty])
+
+
+@pytest.mark.parametrize("window", [(24, 24, 24), (24, 24, 1)])
+def test_a_case_smaller_than_a_window_lies_in_its_middle_and_nothing_is_made_up_around_it(window):
+    case = make_case(0, side=12)
+    flat = {"network": "segresnet", "config": {"spatial_dims": 2}} if window[2] == 1 else {}
+    deal = dealer([case], augmentation=STILL, window=window, **flat)
+    x, reference = deal.place(deal.read(0), 0)
+    assert x.shape[2:] == window[: x.dim() - 2]
+    inside = torch.zeros(x.shape[2:], dtype=torch.bool)
+    inside[(slice(6, 18),) * inside.dim()] = True
+    assert (x[..., ~inside] == 0).all()
+    assert (reference[:, 0][:, ~inside] == 1).all(), "background"
+    assert (x[..., inside] != 0).float().mean() > 0.99
+    if window[2] > 1:
+        expected = torch.from_numpy(case.labels.array)
+        assert torch.equal(reference[0].argmax(0)[inside].reshape(12, 12, 12), expected.long())
 
 
 def test_slices_of_a_volume_are_dealt_to_a_network_for_slices():
