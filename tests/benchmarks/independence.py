@@ -49,7 +49,7 @@ def run(profile, options, device):
     alone = [reconstruct(loaded, [trial], [seed], options)[0] for trial, seed in zip(trials, seeds, strict=True)]
     again = reconstruct(loaded, trials, seeds, options)
     del loaded
-    away = MemoryPlan(2, frozenset(options.parts), True, find_autoencoder_dtype(options.dtype), 0)
+    away = MemoryPlan(2, frozenset(profile.list_parts(options)), True, find_autoencoder_dtype(options.dtype), 0)
     with mock.patch.object(loading, "plan_memory", return_value=away):
         visiting = load_networks(profile, Path(), options, device)
     resting = {part: next(module.parameters()).device.type for part, module in visiting.parts.items()}

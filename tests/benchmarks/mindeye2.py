@@ -253,7 +253,7 @@ def load(bench, options):
     plan = plan_memory(40, profile, options, can_offload=not bench.small)
     plan = replace(plan, batch=bench.batch)
     parts = {}
-    for number, part in enumerate(part for part in options.parts if part != "refiner_text"):
+    for number, part in enumerate(part for part in profile.list_parts(options) if part != "refiner_text"):
         config = profile.parts[part].build_config()
         module = build(config, bench.device, bench.half, number)
         if part == "captioner":
@@ -265,7 +265,7 @@ def load(bench, options):
     text = profile.parts["refiner_text"].build_config()
     width = text.clip_l_width + text.bigg_width
     negative = (torch.randn(1, 77, width), torch.randn(1, text.pooled_dim))
-    hashes = dict.fromkeys(options.parts, "random")
+    hashes = dict.fromkeys(profile.list_parts(options), "random")
     return Networks(profile, parts, hashes, plan, torch.device(bench.device), bench.half, negative)
 
 
