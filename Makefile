@@ -5,10 +5,11 @@ BIN := .venv/bin
 export VOXELIGHT_HOME ?= $(CURDIR)/.voxelight
 # Real recordings, where they lie beside the checkout; the demo simulates a subject where they do not.
 DATA ?= $(wildcard ../shared/data)
-# Tests wait for servers and workers more than they compute, so one more of them than a small machine has cores.
+# Tests wait for servers and workers more than they compute, so one more of them than a small machine has cores. What they
+# compute is small: in several threads each it would take longer, and all the longer beside the others.
 TESTERS ?= 3
 
-.PHONY: help setup demo serve test lint types contracts docker-check clean .ns
+.PHONY: help setup demo serve test lint types contracts docker-check supply-chain clean .ns
 
 help:  ## List these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,12 +48,24 @@ types: .ns  ## Check types
 contracts: .ns  ## Check who imports whom
 	PYTHONPATH=.ns $(BIN)/lint-imports --no-cache
 
-docker-check: .venv/.ready  ## Check the images and the compose file without an engine
+docker-check: .venv/.ready  ## Check images, compose file, manifests and cluster scripts without an engine
 	$(BIN)/hadolint docker/*.Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	@if command -v docker-compose >/dev/null; then \
+		POSTGRES_PASSWORD=none docker-compose --file docker/compose.yaml --profile gpu --profile s3 config --quiet; \
+	else echo 'docker-compose is not installed, so its own reading of the compose file is left out'; fi
+	$(BIN)/kubernetes-validate --strict --quiet --kubernetes-version 1.34 \
+		$(filter-out %/autoscaling.yaml %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
+	$(BIN)/shellcheck --external-sources docker/slurm/*
+
+supply-chain: .venv/.ready  ## Write licences, bill of materials and known vulnerabilities into build/
+	$(BIN)/python .ci/supply_chain.py licences build/licences.csv
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --no-validate \
+		--of JSON --output-file build/sbom.json $(BIN)/python
+	$(BIN)/python .ci/supply_chain.py vulnerabilities build/vulnerabilities.json
 
 test: lint types contracts docker-check  ## Lint, types, contracts, tests
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(PYTEST_ARGS)
 
 clean:  ## Remove what the tools left
 	rm -rf .ns .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -23,6 +23,7 @@ ENV HOME=/var/lib/voxelight \
     MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    VOXELIGHT_AUTH=keys \
     VOXELIGHT_HOME=/var/lib/voxelight
 VOLUME /var/lib/voxelight
 WORKDIR /var/lib/voxelight

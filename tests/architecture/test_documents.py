@@ -97,6 +97,7 @@ def test_the_readme_needs_two_commands(root):
 
 def test_every_named_recipe_exists(documents, root):
     recipes = {path.stem for folder in ("neuro", "medseg") for path in (root / folder / "recipes").glob("*.toml")}
+    recipes |= {path.stem for path in (root / "neuro" / "training").glob("*.toml")}
     recipes |= {f"train-{name}" for name in (*recipes, "planned")}  # what a job that trains calls them
     named = {
         (str(path), name)

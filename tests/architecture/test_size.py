@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from voxelight.models.weights import WEIGHTS
+
 FILE_LINES, FUNCTION_LINES, ARGUMENTS = 400, 60, 8
 WEIGHTS_MB = 44
 
@@ -67,7 +69,9 @@ def test_the_weights_stay_small_enough_to_clone(root, files):
 
 
 def test_every_weight_has_its_card_and_its_licence(files):
+    cards = {known.file: known.card for known in WEIGHTS.values()}
     for path in files:
         if path.suffix == ".safetensors":
-            assert path.with_suffix(".md") in files, f"{path} has no model card beside it"
-            assert path.with_suffix(".LICENSE") in files, f"{path} has no licence beside it"
+            card = path.with_name(cards[path.name])
+            assert card in files, f"{path} has no model card beside it"
+            assert card.with_suffix(".LICENSE") in files, f"{path} has no licence beside it"
