@@ -18,6 +18,8 @@ const KINDS = {
 const DEID = {
   clean: "There was nothing to take out of its header",
   cleaned: "Texts that may name somebody were taken out of its header",
+  defaced: "Header cleaned, and the face taken out",
+  "deface-failed": "Header cleaned; a face could not be taken out",
   kept: "Header kept: clinical data, not to be exported",
 };
 const SERIES = "Names, numbers and free texts were taken out of its headers, UIDs were replaced and dates moved";

@@ -40,7 +40,18 @@ function findPlace() {
     at("place").querySelector("input:invalid, select:invalid")?.focus();
     return null;
   }
-  return { dataset: at("dataset").value, subject: at("subject").value, session: at("session").value };
+  if (!at("volume").checkValidity()) {
+    at("reading").open = true;
+    at("volume").focus();
+    return null;
+  }
+  return { dataset: at("dataset").value, subject: at("subject").value, session: at("session").value, ...findReading() };
+}
+
+/* How files are read that can be read in several ways; nothing where that is left open. */
+function findReading() {
+  const reading = { prefer: at("prefer").value, volume: at("volume").value };
+  return Object.fromEntries(Object.entries(reading).filter(([, value]) => value));
 }
 
 /* Take files of the form {file, path}; with a pattern they are shown first. */
@@ -118,7 +129,7 @@ async function preview(place) {
 async function agree() {
   const dataset = at("dataset").value;
   const items = chosen.filter(({ row }) => !row.problem).map(({ file, path, row }) => (
-    new Item(file, path, { dataset, subject: row.subject, session: row.session }, row.as_name, queue)
+    new Item(file, path, { dataset, subject: row.subject, session: row.session, ...findReading() }, row.as_name, queue)
   ));
   discard();
   await send(items);

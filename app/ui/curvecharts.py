@@ -11,20 +11,21 @@ from voxelight.app.schemas_training import CurveAnswer
 _HEIGHT = 260
 
 
-def show_curves(curves: Sequence[CurveAnswer]) -> None:
-    """Draw the loss of every item, and beside it the Dice over validation cases where there are any."""
+def show_curves(curves: Sequence[CurveAnswer], terms: Sequence[str] = ()) -> None:
+    """Draw the loss of every item, and beside it its terms, or the Dice over validation cases where there are any."""
     losses = _tabulate(curves, lambda name: name == "loss")
-    scores = _tabulate(curves, lambda name: name.startswith("dice "))
+    beside = _tabulate(curves, lambda name: name in terms or (not terms and name.startswith("dice ")))
     if losses.empty:
-        st.caption("No step was taken yet: cases are read and prepared first.")
+        st.caption("No step was taken yet: what is trained on is read and prepared first.")
         return
-    if scores.empty:
+    if beside.empty:
         st.altair_chart(_draw(losses, "Loss", log=True), width="stretch")
         st.caption("Nobody is looked at while it trains; the held-out fold is scored at its end.")
         return
     left, right = st.columns(2)
     left.altair_chart(_draw(losses, "Loss", log=True), width="stretch")
-    right.altair_chart(_draw(scores, "Dice of validation cases", log=False), width="stretch")
+    title = "Terms of the loss" if terms else "Dice of validation cases"
+    right.altair_chart(_draw(beside, title, log=bool(terms)), width="stretch")
 
 
 def show_steps(curves: Sequence[CurveAnswer], stopped: bool) -> None:

@@ -14,6 +14,10 @@ _HELP = "Rows, files, vectors, reports and what was cached; a receipt of counts 
 )
 
 
+_PROOF = "Search database, files, vectors, caches and logs for it afterwards. Takes as long as reading it all."
+_MODELS = {"delete": "go too", "keep": "stay, and are marked"}
+
+
 def show_deletion(services: Services, target: DeletionTarget) -> None:
     """Offer to delete something.
 
@@ -33,13 +37,18 @@ def _ask(services: Services, target: DeletionTarget, planned: DeletionAnswer, ke
     st.markdown(f"**This goes for good:** {say_counts(planned)}.")
     if planned.shared:
         st.caption(f"{planned.shared} files stay: something else has the same content.")
-    problem = st.session_state.pop(f"{key}-problem", None)
+    if planned.models:
+        st.caption(f"Trained on it: {plain(', '.join(planned.models))}. Weights are fitted to the data.")
+    problem = st.session_state.get(f"{key}-problem")
     with st.form(key, border=False, enter_to_submit=False):
         st.text_input(f"Type {planned.confirm} to confirm", key=f"{key}-confirm")
         if problem is not None:
             show_problem(problem)
+        if planned.models:
+            st.radio("These models", list(_MODELS), index=None, format_func=_MODELS.get, key=f"{key}-models")
         st.text_input("Your name", st.session_state.get("author", ""), key=f"{key}-author", max_chars=120)
         st.text_input("Reason", key=f"{key}-reason", max_chars=2000, help="Stands in the receipt with your name.")
+        st.checkbox("Prove it", key=f"{key}-prove", help=_PROOF)
         st.form_submit_button(
             "Delete for good", type="primary", on_click=_delete, args=(services, target, key), key=f"{key}-send"
         )
@@ -48,8 +57,10 @@ def _ask(services: Services, target: DeletionTarget, planned: DeletionAnswer, ke
 def _delete(services: Services, target: DeletionTarget, key: str) -> None:
     confirm, author, reason = (st.session_state[f"{key}-{field}"].strip() for field in ("confirm", "author", "reason"))
     st.session_state["author"] = author
+    st.session_state.pop(f"{key}-problem", None)
     try:
-        request = build(DeletionRequest, confirm=confirm, author=author, reason=reason)
+        said = {"models": st.session_state.get(f"{key}-models"), "prove": st.session_state[f"{key}-prove"]}
+        request = build(DeletionRequest, confirm=confirm, author=author, reason=reason, **said)
         done = services.deletion.delete(target, request)
     except VoxelightError as error:
         st.session_state[f"{key}-problem"] = error
@@ -71,6 +82,10 @@ def show_last_deletion(services: Services) -> None:
 
 def _show_receipt(services: Services, done: DeletionAnswer) -> None:
     st.success(f"Deleted {done.what} {plain(done.name)}: {say_counts(done)}.", icon=":material/delete_forever:")
+    if done.proof:
+        left = [place for each in done.proof for place in each.found]
+        looked = sum(each.things for each in done.proof)
+        st.caption(f"Searched {looked} rows and files for it. Found: {', '.join(map(plain, left)) or 'nothing'}.")
     if done.receipt:
         receipt = services.deletion.show_receipt(done.receipt)
         st.download_button(

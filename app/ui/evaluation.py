@@ -20,9 +20,10 @@ from voxelight.app.ui.wording import ACTIVE, plain, say_number, say_time
 from voxelight.models.errors import VoxelightError
 
 _LOOKS_EVERY_S = 2.0
-_REPORT_HEIGHT = 640
+REPORT_HEIGHT = 640
 _TEXTS: dict[ActionKind, tuple[str, str]] = {
     "evaluate": ("Evaluation", "balance"),
+    "evaluate-maps": ("Evaluation", "balance"),
     "relevance": ("Where the decoder looks", "neurology"),
 }
 _SPACES = {"As the header of the mask says": None, "MNI152": "MNI152", "Native": "native"}
@@ -30,17 +31,18 @@ _SPACES = {"As the header of the mask says": None, "MNI152": "MNI152", "Native":
 
 def show_actions(services: Services, job_id: uuid.UUID) -> None:
     """Show evaluation and relevance of a job that decoded, or offer them."""
-    _show(services, job_id, "evaluate", _ask_evaluation, _show_evaluation)
-    _show(services, job_id, "relevance", _ask_relevance, _show_relevance)
+    show_action(services, job_id, "evaluate", _ask_evaluation, _show_evaluation)
+    show_action(services, job_id, "relevance", _ask_relevance, _show_relevance)
 
 
-def _show(
+def show_action(
     services: Services,
     job_id: uuid.UUID,
     kind: ActionKind,
     ask: Callable[[Services, uuid.UUID], None],
     show: Callable[[Services, ActionAnswer], None],
 ) -> None:
+    """Show one kind of action: the form to ask for it, how far it is, or what it gave."""
     title, icon = _TEXTS[kind]
     action = services.actions.find(job_id, kind)
     waiting = action is not None and action.status in ACTIVE
@@ -89,6 +91,13 @@ def _ask_evaluation(services: Services, job_id: uuid.UUID) -> None:
             help="Where they were measured; e.g. betas_fithrf_GLMdenoise_RR",
         )
         test_set = left.text_input("Test set", key=f"test-{job_id}", help="How the scored stimuli were chosen")
+        regions = left.text_input(
+            "Regions",
+            key=f"regions-{job_id}",
+            placeholder="Names with commas between them",
+            help="Masks of the same subject, or regions of a registered folder: a brain encoder of each scores the "
+            "pictures, and one that shares no voxel with the decoder chooses among samples.",
+        )
         draws = right.number_input("Draws of the null", 19, 100_000, 999, key=f"draws-{job_id}")
         ceiling = st.checkbox(
             "Also generate from true tokens",
@@ -96,7 +105,7 @@ def _ask_evaluation(services: Services, job_id: uuid.UUID) -> None:
             help="What a perfect decoder would reach; takes as long as the job did.",
         )
         if st.form_submit_button("Evaluate", icon=":material/balance:"):
-            _start(
+            start(
                 job_id,
                 lambda: services.actions.evaluate(
                     job_id,
@@ -107,6 +116,7 @@ def _ask_evaluation(services: Services, job_id: uuid.UUID) -> None:
                         test_set=test_set.strip() or None,
                         permutations=int(draws),
                         ceiling=ceiling,
+                        regions=tuple(name.strip() for name in regions.split(",") if name.strip()),
                     ),
                 ),
             )
@@ -126,10 +136,10 @@ def _ask_relevance(services: Services, job_id: uuid.UUID) -> None:
         )
         if st.form_submit_button("Map it", icon=":material/neurology:"):
             request = RelevanceRequest(space=_SPACES[space])  # type: ignore[arg-type]  # as the table has it
-            _start(job_id, lambda: services.actions.map_relevance(job_id, request))
+            start(job_id, lambda: services.actions.map_relevance(job_id, request))
 
 
-def _start(job_id: uuid.UUID, ask: Callable[[], ActionAnswer]) -> None:
+def start(job_id: uuid.UUID, ask: Callable[[], ActionAnswer]) -> None:
     """Ask for it; a refusal stands below the form."""
     try:
         ask()
@@ -151,7 +161,7 @@ def _show_evaluation(services: Services, action: ActionAnswer) -> None:
     broken = [guard for guard in report["guards"] if guard["status"] != "held"]
     st.caption(f"Guard-rails: {len(report['guards']) - len(broken)} held, {len(broken)} not checked.")
     note_decoding(report["conditions"]["random_weights"])
-    st.iframe(page.url, height=_REPORT_HEIGHT, alt="The whole report", tab_index=0)
+    st.iframe(page.url, height=REPORT_HEIGHT, alt="The whole report", tab_index=0)
     with st.container(horizontal=True, gap="small"):
         st.link_button("Open the report alone", page.url, icon=":material/open_in_new:")
         offer_downloads(services, action.artifacts)

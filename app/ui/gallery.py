@@ -12,13 +12,15 @@ from voxelight.app.ui.decoding import show_decoded, show_reconstructed
 from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.evaluation import show_actions
+from voxelight.app.ui.evaluation_maps import show_map_evaluation
 from voxelight.app.ui.links import link_page
 from voxelight.app.ui.marks import mark_random, mark_simulated, note_decoding
 from voxelight.app.ui.pictures import show_picture
 from voxelight.app.ui.wording import DECODING, KINDS, plain, say_hash, say_time
 
-_COLUMNS = {"segment": 2, "reconstruct": 2, "decode": 1, "train-segmenter": 2}
-_DOWNLOADS = ("label_map", "correction", "sidecar", "prediction", "tokens")
+_COLUMNS = dict.fromkeys(KINDS, 2) | {"decode": 1}
+_ACTIONS = dict.fromkeys(DECODING, show_actions) | {"segment": show_map_evaluation}
+_DOWNLOADS = ("label_map", "label_picture", "instances", "correction", "sidecar", "prediction", "tokens")
 
 
 def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
@@ -29,8 +31,9 @@ def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
     for job, group in groupby(results, key=lambda result: result.job):
         together = list(group)
         _show_group_head(together[0])
-        if together[0].kind in DECODING and job not in begun:
-            show_actions(services, job)
+        show = _ACTIONS.get(together[0].kind)
+        if show is not None and job not in begun:
+            show(services, job)
         begun.add(job)
         width = _COLUMNS[together[0].kind]
         for start in range(0, len(together), width):
@@ -38,6 +41,9 @@ def show_gallery(services: Services, results: list[ResultAnswer]) -> None:
                 with column, st.container(border=True, key=f"result-{result.id}"):
                     if result.kind == "segment":
                         _show_label_map(services, result)
+                    elif result.kind == "glm":
+                        for artifact in _find(result, "design"):
+                            show_picture(services, artifact, alt=f"Design matrix of {result.item}")
                     elif result.kind not in DECODING:
                         link_page("training", "See its curve", "monitoring", job=str(result.job))
                     elif result.kind == "reconstruct":

@@ -26,6 +26,16 @@ def show_jobs(services: Services) -> None:
     st.fragment(_show_page, run_every=MOVING_S if moving else RESTING_S)(services, moving)
 
 
+def follow(services: Services, job_id: uuid.UUID, show: Callable[[Services, JobAnswer], None], every_s: float) -> None:
+    """Show a job, anew every so many seconds while it runs, and in the same place once it has ended."""
+    job = services.jobs.show(job_id)
+    if job.status in ACTIVE:
+        st.fragment(_renew, run_every=every_s)(services, job_id, show)
+    else:
+        with st.container():  # as a fragment has: what is pressed as the job ends stays in its place
+            show(services, job)
+
+
 def show_head(job: JobAnswer) -> None:
     """Show state, name and data set of a job in one line."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -68,6 +78,13 @@ def retry(services: Services, job_id: uuid.UUID, run_ids: Sequence[uuid.UUID] = 
     return job
 
 
+def _renew(services: Services, job_id: uuid.UUID, show: Callable[[Services, JobAnswer], None]) -> None:
+    job = services.jobs.show(job_id)
+    if job.status not in ACTIVE:
+        st.rerun()
+    show(services, job)
+
+
 def _show_page(services: Services, moving: bool) -> None:
     cursors: list[str | None] = st.session_state.setdefault("job-cursors", [None])
     page = services.jobs.list(limit=_LISTED, cursor=cursors[-1])
@@ -108,6 +125,7 @@ def offer(
     """
 
     def act() -> None:
+        st.session_state.pop(f"refusal-{job.id}", None)
         try:
             verb(job.id)
         except VoxelightError as error:
@@ -117,8 +135,8 @@ def offer(
 
 
 def show_refusal(job: JobAnswer) -> None:
-    """Show why the last verb on a job was refused, if it was."""
-    error = st.session_state.pop(f"refusal-{job.id}", None)
+    """Show why the last verb on a job was refused, if it was; until the next one, since the list runs by itself."""
+    error = st.session_state.get(f"refusal-{job.id}")
     if error is not None:
         show_problem(error)
 

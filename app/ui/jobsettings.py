@@ -8,10 +8,12 @@ import streamlit as st
 from voxelight.app.schemas import PRIORITIES
 from voxelight.app.schemas_jobs import RecipeCardAnswer, ScanChoice
 from voxelight.app.ui.drafts import Draft
+from voxelight.app.ui.glmform import ask_estimation
 from voxelight.app.ui.scanchoice import name_scan
 from voxelight.app.ui.wording import DECODING, PRESETS, STOPS, plain
 from voxelight.neuro.profiles.options import DType, GenerationOptions
 
+_LINEAR_STOPS = {"tokens": "Tokens", "caption": "Caption", "refined": "Pictures"}
 _LARGEST = 2**53 - 1  # a browser knows no larger whole number for certain
 QUEUES = {None: "GPU where there is one, else CPU", "cpu": "CPU", "gpu": "GPU"}
 
@@ -29,7 +31,9 @@ def ask_settings(draft: Draft, recipe: RecipeCardAnswer, scans: Sequence[ScanCho
         if recipe.kind == "reconstruct":
             asked = _ask_permutations(draft)
         elif recipe.kind == "decode":
-            asked = _ask_generation(draft)
+            asked = _ask_linear(draft, recipe.generators) if recipe.generators else _ask_generation(draft)
+        elif recipe.kind == "glm":
+            asked = ask_estimation(draft, recipe.name, scans)
         kept = _find_kept(draft, recipe, asked)
         if kept:
             st.caption(f"Kept from the copied job: {plain(kept)}.")
@@ -91,6 +95,24 @@ def _ask_permutations(draft: Draft) -> dict[str, Any]:
         help="Draws of the null, B in p = (1 + b) / (1 + B).",
     )
     return {"permutations": None if permutations is None else int(permutations)}
+
+
+def _ask_linear(draft: Draft, generators: Sequence[str]) -> dict[str, Any]:
+    """Ask how far a linear decoder goes, and by which generator."""
+    stops, start = list(_LINEAR_STOPS), draft.option("stop", "refined")
+    stop = st.selectbox("Decode up to", stops, stops.index(start if start in stops else "refined"),
+                        _LINEAR_STOPS.__getitem__, key=draft.key("stop"))  # fmt: skip
+    wish = draft.option("generator", generators[0])
+    wish = wish if wish in generators else generators[0]
+    generator = st.selectbox(
+        "Pictures by", generators, generators.index(wish), key=draft.key("generator"),
+        help="Its checkpoint lies on the server; first-guess is the ridge to small pictures and needs none.",
+    )  # fmt: skip
+    samples = int(
+        st.number_input("Samples of each stimulus", 1, 16, draft.option("samples", 1), key=draft.key("samples"))
+    )
+    asked = {"stop": (stop, "refined"), "generator": (generator, generators[0]), "samples": (samples, 1)}
+    return {name: value if value != usual else None for name, (value, usual) in asked.items()}
 
 
 def _ask_generation(draft: Draft) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from voxelight.app.services import Services
 from voxelight.app.ui.deletion import show_deletion
 from voxelight.app.ui.downloads import offer_downloads
 from voxelight.app.ui.jobitems import show_failures, show_items
-from voxelight.app.ui.joblist import MOVING_S, show_actions, show_head, show_progress, show_refusal
+from voxelight.app.ui.joblist import MOVING_S, follow, show_actions, show_head, show_progress, show_refusal
 from voxelight.app.ui.jobsettings import ask_priority
 from voxelight.app.ui.marks import note_decoding
 from voxelight.app.ui.pictures import show_picture
@@ -27,11 +27,7 @@ _MARKS = {"info": " ", "warning": "!", "error": "✗"}
 
 def show_job(services: Services, name: str) -> None:
     """Show the job of this id, renewed while it moves."""
-    job = services.jobs.show(_parse(name))
-    if job.status in ACTIVE:
-        st.fragment(_follow, run_every=MOVING_S)(services, job.id)
-    else:
-        _show(services, job)
+    follow(services, _parse(name), _show, MOVING_S)
 
 
 def show_scores(metrics: Sequence[MetricAnswer]) -> None:
@@ -59,13 +55,6 @@ def _parse(name: str) -> uuid.UUID:
         raise BadInput(
             f"the job id {name[:60]!r}", "an id as the list of jobs gives it", "Open the job there."
         ) from None
-
-
-def _follow(services: Services, job_id: uuid.UUID) -> None:
-    job = services.jobs.show(job_id)
-    if job.status not in ACTIVE:
-        st.rerun()
-    _show(services, job)
 
 
 def _show(services: Services, job: JobAnswer) -> None:
@@ -98,6 +87,7 @@ def _show(services: Services, job: JobAnswer) -> None:
             show_scores(job.metrics)
             _show_conditions(services, job)
         _show_sheet(services, job)
+        _show_maps(services, job)
         _show_course(services, job)
         if job.status not in ACTIVE:
             show_deletion(services, DeletionTarget(what="job", id=job.id))
@@ -118,6 +108,7 @@ def _offer_priority(services: Services, job: JobAnswer) -> None:
     key = f"priority-{job.id}-{job.priority}"
 
     def act() -> None:
+        st.session_state.pop(f"refusal-{job.id}", None)
         try:
             services.jobs.change(job.id, JobChange(priority=st.session_state[key]))
         except VoxelightError as error:
@@ -165,3 +156,16 @@ def _show_sheet(services: Services, job: JobAnswer) -> None:
             st.subheader("Contact sheet")
             note_decoding(job.random_weights)
             show_picture(services, artifact, alt="Stimuli beside their reconstructions")
+
+
+def _show_maps(services: Services, job: JobAnswer) -> None:
+    """Show the maps of an estimation of betas, two beside each other."""
+    maps = [artifact for artifact in job.artifacts if artifact.role == "map_picture"]
+    if not maps:
+        return
+    st.subheader("Quality of the betas")
+    st.caption("The whole page, with the choices of each session, is among the files: Report.")
+    for start in range(0, len(maps), 2):
+        for column, artifact in zip(st.columns(2), maps[start : start + 2], strict=False):
+            with column:
+                show_picture(services, artifact, alt=artifact.name.removesuffix(".png").replace("-", " "))

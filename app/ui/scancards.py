@@ -10,6 +10,8 @@ from voxelight.app.ui.wording import KINDS, plain, say_fact, say_grid, say_many,
 _HEADERS = {
     "clean": "There was nothing to take out of its header.",
     "cleaned": "Texts that may name somebody were taken out of its header.",
+    "defaced": "Header cleaned, and the face taken out.",
+    "deface-failed": "Header cleaned; a face could not be taken out.",
     "kept": "Header kept: clinical data, not to be exported.",
 }
 _SERIES = "Names, numbers and free texts were taken out of its headers, UIDs were replaced and dates moved."

@@ -24,6 +24,11 @@ WHY_HEADERS = (
     "Else names, numbers and dates are taken out of headers before anything is stored. With them kept, nothing of this "
     "data set can be exported. It can't be changed later. " + tell_more("privacy", "clinical-and-local")
 )
+WHY_FACES = (
+    "A head scan of 1 mm shows a face to whoever renders it. It takes up to a minute a head; one whose face can't be "
+    "taken out is held for a person to look at. " + tell_more("privacy", "faces")
+)
+_NOTE = "Who approved it and what it covers; names no person"
 _LISTED = 500
 
 
@@ -86,6 +91,8 @@ def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
         mark_simulated(dataset.simulated)
         if dataset.keeps_headers:
             st.badge("Clinical and local: headers kept, no export", icon=":material/home_health:", color="blue")
+        if dataset.removes_faces:
+            st.badge("Faces are taken out", icon=":material/face_retouching_off:", color="blue")
         if dataset.consent == "none" or not dataset.purpose.strip():
             st.badge("Not to be decoded", icon=":material/lock:", color="orange")
         else:
@@ -100,13 +107,15 @@ def _show_dataset(services: Services, dataset: DatasetAnswer) -> None:
 def _create_form(services: Services) -> None:
     # A new form once one has done its work: its fields start empty.
     form = f"new-dataset-{st.session_state.setdefault('datasets-created', 0)}"
-    problem = st.session_state.pop(f"{form}-problem", None)
+    problem = st.session_state.get(f"{form}-problem")  # stays until the next try: the page may run again by itself
     with st.form(form, border=False, enter_to_submit=False):
         st.text_input(
             "Name", key=f"{form}-name", placeholder="v1-figures", help="Letters, digits, dot, dash, underscore."
         )
         show_beside(problem, "name", "")  # what is stored already is refused by its name
         _ask_consent(form, "none")
+        st.text_input("What the consent says", key=f"{form}-consent_note", placeholder=_NOTE)
+        show_beside(problem, "consent_note")
         st.text_area("Purpose", key=f"{form}-purpose", height=80, placeholder="What the data may be used for")
         show_beside(problem, "purpose")
         st.text_input("Licence", key=f"{form}-licence", placeholder="CC BY 4.0")
@@ -115,6 +124,7 @@ def _create_form(services: Services) -> None:
         show_beside(problem, "source")
         st.checkbox("Simulated: made by a model, nobody was scanned", key=f"{form}-simulated")
         st.checkbox("Clinical and local: keep headers as they are", key=f"{form}-keeps_headers", help=WHY_HEADERS)
+        st.checkbox("Take faces out of heads", key=f"{form}-removes_faces", help=WHY_FACES)
         st.caption(WHY_CONSENT)
         st.form_submit_button("Create data set", type="primary", on_click=_create, args=(services, form))
 
@@ -132,7 +142,9 @@ def _ask_consent(form: str, present: Consent) -> None:
 
 
 def _create(services: Services, form: str) -> None:
-    names = ("name", "consent", "purpose", "licence", "source", "simulated", "keeps_headers")
+    names = ("name", "consent", "consent_note", "purpose", "licence", "source", "simulated", "keeps_headers",
+             "removes_faces")  # fmt: skip
+    st.session_state.pop(f"{form}-problem", None)
     try:
         request = build(DatasetRequest, **{name: st.session_state[f"{form}-{name}"] for name in names})
         st.session_state["created"] = services.datasets.create(request).name
@@ -145,6 +157,7 @@ def _change_form(services: Services, dataset: DatasetAnswer) -> None:
     form = f"change-{dataset.id}"
     with st.form(form, border=False, enter_to_submit=False):
         _ask_consent(form, dataset.consent)
+        st.text_input("What the consent says", dataset.consent_note, key=f"{form}-consent_note", placeholder=_NOTE)
         st.text_area("Purpose", dataset.purpose, key=f"{form}-purpose", height=80)
         below_purpose = st.empty()
         sent = st.form_submit_button("Save")
@@ -153,7 +166,8 @@ def _change_form(services: Services, dataset: DatasetAnswer) -> None:
         return
     try:
         change = build(
-            DatasetChange, consent=st.session_state[f"{form}-consent"], purpose=st.session_state[f"{form}-purpose"]
+            DatasetChange,
+            **{name: st.session_state[f"{form}-{name}"] for name in ("consent", "consent_note", "purpose")},
         )
         services.datasets.change(dataset.name, change, dataset.version)
     except VoxelightError as error:

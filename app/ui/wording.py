@@ -27,12 +27,18 @@ KINDS = {
     "volume": "3-D image",
     "series": "4-D image",
     "betas": "Betas",
+    "recording": "Folder of betas",
     "events": "Events table",
+    "confounds": "Confounds of a run",
+    "sidecar": "Sidecar of a run",
     "picture": "Picture",
     "segment": "Segmentation",
     "reconstruct": "Reconstruction",
     "decode": "Decoding",
     "train-segmenter": "Training of a segmentation",
+    "train-decoder": "Training of a decoder",
+    "train-linear": "Fit of a linear decoder",
+    "glm": "Estimation of betas",
 }
 DECODING = ("reconstruct", "decode")
 STOPS = {
@@ -47,6 +53,9 @@ KIND_COLOURS: dict[str, Literal["blue", "violet", "green", "orange"]] = {
     "reconstruct": "violet",
     "decode": "green",
     "train-segmenter": "orange",
+    "train-decoder": "orange",
+    "train-linear": "orange",
+    "glm": "blue",
 }
 CONSENTS = {
     "none": "None: not to be decoded",

@@ -42,6 +42,7 @@ def test_decoded_pictures_on_the_page_are_those_over_http(visit, server, recordi
     expect(visit.card("figures").get_by_text(re.compile("Done$"))).to_be_visible(timeout=visit.ends_within_ms)
     expect(visit.card("figures").get_by_text("20 of 20 done")).to_be_visible()
     assert len(server.get("/api/v1/jobs", dataset="figures").json()["items"]) == 1
+    visit.settle()  # the list is drawn once more as a job ends, and a press meanwhile would be lost
     visit.shoot("jobs")
     visit.card("figures").get_by_role("button", name="Open").click()
     expect(visit.page.get_by_role("heading", name="Contact sheet")).to_be_visible()

@@ -24,6 +24,12 @@ WATCH = """() => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def server(server_without_worker):
+    """The worker of the one that other tests share would take the job away."""
+    return server_without_worker
+
+
 @pytest.fixture
 def stepwise(server, request):
     """A running job that no worker has, and a way to end its next item as a worker does."""

@@ -7,6 +7,7 @@ from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.problems import problems_shown
 from voxelight.app.ui.tour import bring_back
 from voxelight.app.ui.wording import plain
+from voxelight.app.ui.workers import show_workers
 from voxelight.app.web import current_services
 
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -25,9 +26,13 @@ with problems_shown():
             bring_back()
             st.switch_page("screens/upload.py")
         st.markdown(tell_more("README", name="All documents"), width="content")
+    show_workers(services)
     st.subheader("Where things are")
+    if services.principal is None or services.principal.admin:
+        st.markdown(
+            f"Data folder: `{services.settings.home.resolve()}`  \nFiles: `{services.settings.shown_blobs_url}`"
+        )
     st.markdown(
-        f"Data folder: `{services.settings.home.resolve()}`  \nFiles: `{services.settings.resolved_blobs_url}`  \n"
         "The same over HTTP: [/api/v1/health](/api/v1/health), described in [/api/openapi.json](/api/openapi.json)"
     )
     st.subheader("What this is")

@@ -5,6 +5,7 @@ import streamlit as st
 from voxelight.app.services import Services
 from voxelight.app.ui.held import show_held
 from voxelight.app.ui.problems import problems_shown
+from voxelight.app.ui.recordings import register_folder
 from voxelight.app.ui.targets import add_dataset, choose_target, has_datasets
 from voxelight.app.ui.tour import show_tour
 from voxelight.app.ui.uploads import (
@@ -33,6 +34,7 @@ def take_small(services: Services) -> None:
         else:
             st.caption("Create a data set first.")
     if target:
+        register_folder(services, target.dataset.name)
         st.divider()
         show_held(services, target.dataset.name)
         list_stored(services, target.dataset.name)

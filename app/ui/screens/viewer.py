@@ -3,6 +3,7 @@
 import streamlit as st
 
 from voxelight.app.services import Services
+from voxelight.app.ui.faces import show_face
 from voxelight.app.ui.links import tell_more
 from voxelight.app.ui.marks import mark_simulated, show_empty
 from voxelight.app.ui.problems import problems_shown
@@ -67,6 +68,8 @@ with problems_shown():
         shown = view(services, chosen[0])
         mark_simulated(shown.simulated)
         show_viewer(plain(shown.title), parameters)
+        if chosen[0][0] == "scan":
+            show_face(services, chosen[0][1])
     else:
         show_empty(
             "There is no volume to look at yet. Upload a NIfTI image or a DICOM series.", "screens/upload.py", "Upload"

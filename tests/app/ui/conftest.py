@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from voxelight.app.runner import Runner
 from voxelight.app.schemas import DatasetRequest, JobAnswer, JobRequest, ResultAnswer, ScanRequest
 from voxelight.app.services import Services
+from voxelight.app.settings import Settings
 from voxelight.app.web import PAGE, current_services
 from voxelight.storage.formats.images import encode_png
 from voxelight.storage.results import Outcome, OutputFile, record_run
@@ -23,9 +24,10 @@ STIMULI, REPEATS, VOXELS, SIDE = 6, 3, 40, 8
 
 
 @pytest.fixture
-def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_tables: Callable[[str], None]) -> Services:
     """The installation that the page stands before."""
     monkeypatch.setenv("VOXELIGHT_HOME", str(tmp_path / "home"))
+    with_tables(Settings().resolved_database_url)
     return current_services()
 
 

@@ -84,6 +84,16 @@ def test_a_waiting_job_is_cancelled_and_retried(visit, services, submitted):
     assert services.jobs.show(submitted.id).status == "queued"
 
 
+def test_a_refusal_of_a_job_stays_while_the_list_runs_by_itself(visit, services, submitted, finish):
+    app = visit("jobs")
+    finish(submitted.id)
+    one(app.button, "Cancel").click().run()
+    for _ in range(2):
+        [error] = app.error
+        assert "done" in error.value
+        app.run()
+
+
 def test_one_job_shows_its_scores_with_their_null_and_every_item(visit, submitted, finish):
     job = finish(submitted.id)
     app = visit("jobs", job=str(job.id))

@@ -125,6 +125,7 @@ def test_models_names_recipes_with_weights_and_licence(visit, services, job):
 
 def test_about_says_what_runs_here_and_what_it_is_not_for(visit, services):
     app = visit("about")
+    assert "None lives" in " ".join(each.value for each in app.markdown)
     assert {metric.label: metric.value for metric in app.metric}["Database"] == "SQLite"
     assert str(services.settings.home) in texts(app)
     assert "no medical device" in texts(app)

@@ -63,6 +63,10 @@ def test_a_name_that_is_taken_is_refused_and_what_was_typed_stays(visit, service
     app = create(visit("upload"), dataset, purpose="Something else")
     assert "a data set named 'noise'" in texts(app)
     assert one(app.text_input, "Name").value == dataset
+    app.run()
+    assert "a data set named 'noise'" in texts(app), "it stays when the page runs again by itself"
+    create(app, "other")
+    assert not app.error
 
 
 def test_a_volume_shows_what_the_check_found(visit, services, dataset, mri):
@@ -198,3 +202,19 @@ def test_what_may_show_a_name_waits_for_a_look(visit, services, dataset, make_se
     one(app.text_input, "What you saw").set_value("No writing in any slice")
     one(app.button, "Release").click().run()
     assert not services.scans.show(scan.id).held
+
+
+def test_how_a_file_is_read_is_chosen_on_the_page(visit, services):
+    image = nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(5, 4, 3, 2), None)
+    image.set_sform(np.diag([2.0, 2, 2, 1]), 2)
+    image.set_qform(np.diag([2.0, 2, 2, 1]) + np.eye(4, k=3) * 9, 1)
+    create(visit("upload"), "bold")
+    app = visit("upload")
+    one(app.selectbox, "Placement of a NIfTI header that holds").set_value("sform")
+    one(app.number_input, "Volume or page").set_value(2).run()
+    [uploader] = app.file_uploader
+    uploader.set_value([("bold.nii.gz", gzip.compress(image.to_bytes()), "application/gzip")]).run()
+    assert not app.exception
+    [scan] = services.scans.list("bold").items
+    assert (scan.facts["preferred_form"], scan.facts["volume"]) == ("sform", 2)
+    assert scan.geometry["shape"] == [5, 4, 3]
