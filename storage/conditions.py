@@ -69,7 +69,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which results: every condition that is set must hold; `scan` is a name, or a pattern with `*`."""
+    """Which results: every condition that is set must hold; `scan` is a name, or a pattern with `*`; None: any."""
 
     dataset: str | None = None
     subject: str | None = None
@@ -85,6 +85,7 @@ class Wanted:
     verdict: str | None = None
     metrics: tuple[MetricRange, ...] = ()
     words: frozenset[str] = frozenset()
+    projects: frozenset[str] | None = None
 
     @cached_property
     def jobs(self) -> Select[uuid.UUID] | None:
@@ -98,6 +99,8 @@ class Wanted:
             Job.id: self.job,
         }
         held = [column == value for column, value in asked.items() if value is not None]
+        if self.projects is not None:
+            held.append(Dataset.project.in_(sorted(self.projects)))
         return select(Job.id).join(Job.dataset).join(Job.model).where(*held) if held else None
 
     @cached_property

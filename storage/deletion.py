@@ -6,13 +6,15 @@ belongs to a job as a whole, its contact sheet for one, goes with any of its res
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from voxelight.models.errors import Conflict
+from voxelight.storage.derived import find_derived_subjects
+from voxelight.storage.erasure import find_model_rows, forget_words, list_words, remove_unused
 from voxelight.storage.identity_links import sweep_links
 from voxelight.storage.results import count_runs
 from voxelight.storage.schema import (
@@ -38,6 +40,7 @@ Ids = frozenset[uuid.UUID]
 _NONE: Ids = frozenset()
 _AT_ONCE = 500
 _ACTIVE = ("queued", "running")
+_READ = ("inputs", "pairs", "options")  # where a plan names the scans that all its items read
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Extent:
     whole : whether the data set itself goes
     subjects, scans, jobs, runs, uploads : ids of rows; runs of the jobs are among the runs
     touched : jobs that lose some of their runs, and all that was made of them together
+    derived : other data sets that lose what was made of it
     """
 
     dataset_id: uuid.UUID
@@ -60,6 +64,7 @@ class Extent:
     runs: Ids = _NONE
     uploads: Ids = _NONE
     touched: Ids = _NONE
+    derived: Ids = _NONE
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,13 @@ class Removed:
 def find_extent(session: Session, row: Dataset | Subject | Scan | Job | Run) -> Extent:
     """Return all that goes with a row."""
     if isinstance(row, Dataset):
-        return _extend(session, row.id, subjects=_ids(session, Subject, Subject.dataset_id == row.id), whole=True)
+        everybody = _ids(session, Subject, Subject.dataset_id == row.id)
+        return _derive(session, _extend(session, row.id, subjects=everybody, whole=True))
     if isinstance(row, Subject):
-        return _extend(session, row.dataset_id, subjects=frozenset({row.id}))
+        return _derive(session, _extend(session, row.dataset_id, subjects=frozenset({row.id})))
     if isinstance(row, Scan):
-        return _extend(session, row.imaging_session.subject.dataset_id, scans=frozenset({row.id}))
+        dataset_id = row.imaging_session.subject.dataset_id
+        return _derive(session, _extend(session, dataset_id, scans=frozenset({row.id})))
     if isinstance(row, Job):
         return _extend(session, row.dataset_id, jobs=frozenset({row.id}))
     return _extend(session, row.job.dataset_id, runs=frozenset({row.id}))
@@ -141,6 +148,7 @@ def measure(session: Session, extent: Extent) -> Removed:
 def remove_rows(session: Session, removed: Removed) -> None:
     """Delete the rows of an extent, in the order that leaves nothing behind."""
     extent = removed.extent
+    words, models = list_words(session, extent), find_model_rows(session, extent.jobs)
     for column, ids in ((Embedding.scan_id, extent.scans), (Embedding.run_id, extent.runs)):
         for chunk in _chunks(ids):
             remove_embeddings(session, column.in_(chunk))
@@ -161,6 +169,8 @@ def remove_rows(session: Session, removed: Removed) -> None:
     session.expire_all()
     for job_id in sorted(extent.touched):
         count_runs(session, session.get_one(Job, job_id))
+    forget_words(session, extent, words)
+    remove_unused(session, models)
     for chunk in _chunks(removed.sha256s):
         session.execute(delete(Blob).where(Blob.sha256.in_(chunk)))
     session.flush()
@@ -222,13 +232,31 @@ def _extend(
     )
 
 
+def _derive(session: Session, extent: Extent) -> Extent:
+    """Add what was estimated from it and lies in data sets of its own, and what was made of that in turn."""
+    jobs = [session.get_one(Job, job_id) for job_id in sorted(extent.jobs | extent.touched)]
+    for subject in find_derived_subjects(session, jobs, extent.runs):
+        if subject.id not in extent.subjects:
+            more = _derive(session, _extend(session, subject.dataset_id, subjects=frozenset({subject.id})))
+            extent = _join(extent, more)
+    return extent
+
+
+def _join(extent: Extent, more: Extent) -> Extent:
+    sets = ("subjects", "scans", "jobs", "runs", "uploads", "touched", "derived")
+    joined = {name: getattr(extent, name) | getattr(more, name) for name in sets}
+    joined["touched"] -= joined["jobs"]
+    joined["derived"] |= {more.dataset_id}
+    return replace(extent, **joined)
+
+
 def _find_readers(session: Session, dataset_id: uuid.UUID, scans: Ids) -> Ids:
     """Return the jobs that read some scans beside those that their items are about."""
     if not scans:
         return _NONE
     readers = set()
     for job_id, params in session.execute(select(Job.id, Job.params).where(Job.dataset_id == dataset_id)):
-        if scans & _named_in(params.get("inputs", {})):
+        if any(scans & _named_in(params.get(part, {})) for part in _READ):
             readers.add(job_id)
     return frozenset(readers)
 
@@ -302,20 +330,19 @@ def _find_named(session: Session, files: set[str], extent: Extent) -> set[str]:
 
 def _remove_empty(session: Session, extent: Extent) -> None:
     """Delete the subjects, the sessions and subjects that have nothing left, and links to what is gone."""
-    if extent.whole:
-        session.execute(delete(Dataset).where(Dataset.id == extent.dataset_id))
-        return
     for chunk in _chunks(extent.subjects):
         session.execute(delete(Subject).where(Subject.id.in_(chunk)))
-    if extent.scans:
-        of_dataset = select(Subject.id).where(Subject.dataset_id == extent.dataset_id)
+    if extent.whole:
+        session.execute(delete(Dataset).where(Dataset.id == extent.dataset_id))
+    for dataset_id in sorted(({extent.dataset_id} if not extent.whole and extent.scans else set()) | extent.derived):
+        of_dataset = select(Subject.id).where(Subject.dataset_id == dataset_id)
         filled = select(Scan.imaging_session_id)
         session.execute(
             delete(ImagingSession).where(ImagingSession.subject_id.in_(of_dataset), ImagingSession.id.not_in(filled))
         )
         seen = select(ImagingSession.subject_id)
-        session.execute(delete(Subject).where(Subject.dataset_id == extent.dataset_id, Subject.id.not_in(seen)))
-        sweep_links(session, extent.dataset_id)
+        session.execute(delete(Subject).where(Subject.dataset_id == dataset_id, Subject.id.not_in(seen)))
+        sweep_links(session, dataset_id)
 
 
 def _count_vectors(session: Session, extent: Extent) -> int:

@@ -74,6 +74,14 @@ class ExactIndex:
         self.read_state()
         return np.sort(np.concatenate([part.ids for part in self._parts])) if self._parts else np.empty(0, np.int64)
 
+    def read(self, ids: Ids) -> Iterator[Halves]:
+        """Yield the vectors of ids, which ascend and are all there, part by part."""
+        self.read_state()
+        for part in self._parts:
+            rows = np.searchsorted(part.ids, ids[(ids >= part.ids[0]) & (ids <= part.ids[-1])])
+            if len(rows):
+                yield part.vectors[rows]
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the index against changes by others while the block runs."""

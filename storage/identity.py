@@ -11,10 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from voxelight.models.errors import Refused, Unavailable
+from voxelight.storage.keys import create_key, derive_key, read_key
 
-_KEY_BYTES = 32
 _NONCE_BYTES = 12
 _MOST_DAYS = 3652  # ten years back, so that no shifted date lies in the future
+
+
+@dataclass(frozen=True)
+class SeriesIdentity:
+    """What a series was before it was cleaned.
+
+    Parameters
+    ----------
+    series_uid : its new SeriesInstanceUID
+    uids : new UID -> original, of study, series, instances and what they refer to
+    patient : keyword -> original value, of patient and study
+    days : by how many days its dates were moved
+    """
+
+    series_uid: str
+    uids: dict[str, str]
+    patient: dict[str, str]
+    days: int
 
 
 @dataclass(frozen=True)
@@ -48,18 +66,7 @@ class IdentityKey:
             return
         if has_links:
             raise self._missing()
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(_KEY_BYTES).hex().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, self.path)  # whole or not at all, and never over the key of another process
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink(missing_ok=True)
+        create_key(self.path)
 
     def read_text(self) -> str:
         """Return the key as its file holds it: 64 hexadecimal digits.
@@ -73,7 +80,12 @@ class IdentityKey:
 
     def hash_uid(self, uid: str) -> str:
         """Return the UID that stands for another: `2.25.` and 128 bits of its HMAC-SHA256 (PS3.5, B.2)."""
-        return f"2.25.{int.from_bytes(self._digest('uid', uid)[:16], 'big')}"
+        # What holds a slash is no UID: a file that says it has such a one would learn the label of somebody else.
+        return f"2.25.{int.from_bytes(self._digest('no-uid' if '/' in uid else 'uid', uid)[:16], 'big')}"
+
+    def hash_label(self, text: str) -> str:
+        """Return 32 hexadecimal digits that stand for what a person or a visit is known by; it holds a slash."""
+        return self._digest("uid", text)[:16].hex()
 
     def shift_days(self, dataset: uuid.UUID, subject: str) -> int:
         """Return by how many days every date of a subject is moved, 1 to 3652 back, the same whenever it is asked."""
@@ -114,31 +126,16 @@ class IdentityKey:
     def _cipher(self) -> Any:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # imported late: most processes seal nothing
 
-        return AESGCM(self._derive("seal"))
+        return AESGCM(derive_key(self._secret, "seal"))
 
     def _digest(self, kind: str, name: str) -> bytes:
-        return hmac.new(self._derive("hash"), f"{kind}\0{name}".encode(), hashlib.sha256).digest()
-
-    def _derive(self, purpose: str) -> bytes:
-        """One key for one purpose (HKDF-Expand of RFC 5869 with one block)."""
-        return hmac.new(self._secret, f"voxelight {purpose}".encode() + b"\x01", hashlib.sha256).digest()
+        return hmac.new(derive_key(self._secret, "hash"), f"{kind}\0{name}".encode(), hashlib.sha256).digest()
 
     def _read(self) -> bytes:
         try:
-            secret = bytes.fromhex(self.path.read_text().strip())
+            return read_key(self.path)
         except FileNotFoundError:
             raise self._missing() from None
-        except (OSError, ValueError) as error:
-            raise Unavailable(
-                f"{self.path}, which can't be read as a key ({type(error).__name__})",
-                "64 hexadecimal digits in a file of this user",
-                "Restore it from its backup, and let the user who runs Voxelight own it.",
-            ) from None
-        if len(secret) != _KEY_BYTES:
-            raise Unavailable(
-                f"{self.path} of {len(secret)} bytes", f"{_KEY_BYTES} bytes", "Restore it from its backup."
-            )
-        return secret
 
     def _missing(self) -> Unavailable:
         return Unavailable(

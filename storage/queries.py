@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
+from sqlalchemy.orm.interfaces import ORMOption
 
 from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.schema import (
@@ -108,15 +109,15 @@ def find_dataset(session: Session, name: str) -> Dataset:
     return dataset
 
 
-def find_row(session: Session, table: type[R], identity: uuid.UUID) -> R:
-    """Return a row by id.
+def find_row(session: Session, table: type[R], identity: uuid.UUID, *options: ORMOption) -> R:
+    """Return a row by id, with what options load beside it.
 
     Raises
     ------
     NotFound
         There is none.
     """
-    row = session.get(table, identity)
+    row = session.get(table, identity, options=options)
     if row is None:
         name = table.__name__.lower()
         raise NotFound(

@@ -9,8 +9,19 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from voxelight.storage.artifacts import BlobRef
-from voxelight.storage.schema import Artifact, Job, Metric, Reconstruction, ResultWord, Run, Segmentation, utc_now
-from voxelight.storage.stores import Stores, name_blob
+from voxelight.storage.leases import return_starts
+from voxelight.storage.schema import (
+    Artifact,
+    Dataset,
+    Job,
+    Metric,
+    Reconstruction,
+    ResultWord,
+    Run,
+    Segmentation,
+    utc_now,
+)
+from voxelight.storage.stores import Stores, name_blobs
 from voxelight.storage.words import split_words
 
 
@@ -100,15 +111,18 @@ class JobOutcome:
 def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
     """Store the files, then in one transaction their rows, the run's end and the job's counters."""
     refs = [stores.blobs.put_bytes(file.content) for file in outcome.files]
+    about = select(Run.status, Run.attempts, Run.job_id, Run.scan_id, Run.subject_id, Job.seed, Dataset.simulated)
     with stores.sessions.begin() as session:
-        run = session.get_one(Run, run_id)
-        _forget(session, run.job_id, run.id)
-        artifacts = _write_artifacts(session, run.job_id, run.id, outcome.files, refs)
-        _write_scores(session, run.job_id, run.id, outcome.scores)
+        run = session.execute(about.join(Run.job).join(Job.dataset).where(Run.id == run_id)).one()
+        is_first = run.status == "running" and run.attempts == 1
+        if not is_first:
+            _forget(session, run.job_id, run_id)
+        artifacts = _write_artifacts(session, run.job_id, run_id, outcome.files, refs)
+        _write_scores(session, run.job_id, run_id, outcome.scores)
         if outcome.label_names:
             session.add(
                 Segmentation(
-                    run_id=run.id,
+                    run_id=run_id,
                     scan_id=run.scan_id,
                     artifact_id=next(a.id for a in artifacts if a.role == "label_map"),
                     labels={str(number): name for number, name in outcome.label_names.items()},
@@ -116,27 +130,29 @@ def record_run(stores: Stores, run_id: uuid.UUID, outcome: Outcome) -> None:
                 )
             )
         by_name = {(artifact.role, artifact.name): artifact.id for artifact in artifacts}
-        for found in outcome.decoded:
-            session.add(
-                Reconstruction(
-                    run_id=run.id,
-                    subject_id=run.subject_id,
-                    stimulus_id=found.stimulus,
-                    artifact_id=by_name[found.role, found.name],
-                    seed=run.job.seed if found.seed is None else found.seed,
-                    rank=found.rank,
-                    simulated=run.job.dataset.simulated,
-                    caption=found.caption,
-                    retrieved=list(found.retrieved),
-                )
+        session.add_all(
+            Reconstruction(
+                run_id=run_id,
+                subject_id=run.subject_id,
+                stimulus_id=found.stimulus,
+                artifact_id=by_name[found.role, found.name],
+                seed=run.seed if found.seed is None else found.seed,
+                rank=found.rank,
+                simulated=run.simulated,
+                caption=found.caption,
+                retrieved=list(found.retrieved),
             )
+            for found in outcome.decoded
+        )
         words = split_words(*(text for found in outcome.decoded for text in (found.stimulus, found.caption)))
-        session.add_all(ResultWord(word=word, run_id=run.id) for word in sorted(words))
-        run.provenance = outcome.provenance
-        run.status, run.finished_at = "done", utc_now()
-        run.error_class = run.error_message = run.traceback = ""
-        session.flush()
-        count_runs(session, run.job)
+        session.add_all(ResultWord(word=word, run_id=run_id) for word in sorted(words))
+        nothing = dict.fromkeys(("error_class", "error_message", "traceback"), "")
+        ended = {"status": "done", "finished_at": utc_now(), "provenance": outcome.provenance, **nothing}
+        session.execute(update(Run).where(Run.id == run_id).values(ended))
+        if is_first:  # one more, which in a large job is told faster than by counting all
+            session.execute(update(Job).where(Job.id == run.job_id).values(done=Job.done + 1))
+        else:
+            count_runs(session, session.get_one(Job, run.job_id))
 
 
 def record_failure(stores: Stores, run_id: uuid.UUID, error_class: str, message: str, traceback: str) -> None:
@@ -157,6 +173,19 @@ def release_runs(stores: Stores, run_ids: Sequence[uuid.UUID]) -> None:
         session.execute(under_way.values(status="cancelled"))
 
 
+def return_runs(stores: Stores, run_ids: Sequence[uuid.UUID]) -> None:
+    """Put runs that were started and are left for another worker back; that start does not count against them."""
+    with stores.sessions.begin() as session:
+        return_starts(session, Run.id.in_(run_ids))
+
+
+def forgive_starts(stores: Stores, run_ids: Sequence[uuid.UUID]) -> None:
+    """Take a start off runs that are not done: whoever began them was given up and is alive all the same."""
+    with stores.sessions.begin() as session:
+        left = update(Run).where(Run.id.in_(run_ids), Run.status.in_(("pending", "running")), Run.attempts > 0)
+        session.execute(left.values(attempts=Run.attempts - 1))
+
+
 def record_job(stores: Stores, job_id: uuid.UUID, outcome: JobOutcome) -> None:
     """Store what belongs to a job as a whole, in place of what an earlier attempt stored."""
     refs = [stores.blobs.put_bytes(file.content) for file in outcome.files]
@@ -164,8 +193,10 @@ def record_job(stores: Stores, job_id: uuid.UUID, outcome: JobOutcome) -> None:
         _forget(session, job_id, None)
         _write_artifacts(session, job_id, None, outcome.files, refs)
         _write_scores(session, job_id, None, outcome.scores)
+        again = {score.name for scores in outcome.run_scores.values() for score in scores}
+        of_runs = delete(Metric).where(Metric.job_id == job_id, Metric.run_id.is_not(None))
+        session.execute(of_runs.where(Metric.name.in_(again)))
         for run_id, scores in outcome.run_scores.items():
-            session.execute(delete(Metric).where(Metric.run_id == run_id, Metric.name.in_({s.name for s in scores})))
             _write_scores(session, job_id, run_id, scores)
 
 
@@ -207,12 +238,14 @@ def _write_artifacts(
     files: tuple[OutputFile, ...],
     refs: list[BlobRef],
 ) -> list[Artifact]:
-    artifacts = []
-    for file, ref in zip(files, refs, strict=True):
-        name_blob(session, ref, file.media_type)
-        artifacts.append(Artifact(job_id=job_id, run_id=run_id, role=file.role, name=file.name, blob_sha256=ref.sha256))
+    pairs = list(zip(files, refs, strict=True))
+    name_blobs(session, [(ref, file.media_type) for file, ref in pairs])
+    artifacts = [
+        # With an id, so that what points to it need not wait until it is written.
+        Artifact(id=uuid.uuid4(), job_id=job_id, run_id=run_id, role=file.role, name=file.name, blob_sha256=ref.sha256)
+        for file, ref in pairs
+    ]
     session.add_all(artifacts)
-    session.flush()
     return artifacts
 
 

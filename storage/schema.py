@@ -1,5 +1,7 @@
 """Every table, by one import."""
 
+from voxelight.storage.schema_access import DEFAULT_PROJECT, ROLES, Account, ApiKey, Membership, Project
+from voxelight.storage.schema_audit import AuditEvent
 from voxelight.storage.schema_base import Base, BytewiseText, Json, Number, UtcDateTime, is_ours, utc_now
 from voxelight.storage.schema_people import (
     EMBEDDING_KINDS,
@@ -35,16 +37,22 @@ from voxelight.storage.schema_runs import (
     Segmentation,
     Subject,
 )
+from voxelight.storage.schema_workers import QueueEntry, Turn, Worker
 
 __all__ = [
     "CONSENTS",
+    "DEFAULT_PROJECT",
     "EMBEDDING_KINDS",
     "JOB_STATUSES",
+    "ROLES",
     "RUN_STATUSES",
     "UPLOAD_STATUSES",
     "VERDICTS",
+    "Account",
     "Action",
+    "ApiKey",
     "Artifact",
+    "AuditEvent",
     "Base",
     "Blob",
     "BytewiseText",
@@ -58,9 +66,12 @@ __all__ = [
     "Job",
     "JobEvent",
     "Json",
+    "Membership",
     "Metric",
     "Model",
     "Number",
+    "Project",
+    "QueueEntry",
     "Receipt",
     "Reconstruction",
     "ResultWord",
@@ -70,8 +81,10 @@ __all__ = [
     "Scan",
     "Segmentation",
     "Subject",
+    "Turn",
     "Upload",
     "UtcDateTime",
+    "Worker",
     "is_ours",
     "utc_now",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from voxelight.storage.schema_access import DEFAULT_PROJECT
 from voxelight.storage.schema_base import Base, Number, Row, one_of, utc_now
 from voxelight.storage.schema_runs import JOB_STATUSES, Artifact, Dataset, Job
 
@@ -83,8 +84,10 @@ class SavedSearch(Row, Base):
     """A question about results under a name that can be shared."""
 
     __tablename__ = "saved_search"
+    __table_args__ = (Index(None, "project"),)
 
     slug: Mapped[str] = mapped_column(String(120), unique=True)
+    project: Mapped[str] = mapped_column(String(120), default=DEFAULT_PROJECT, server_default=DEFAULT_PROJECT)
     title: Mapped[str] = mapped_column(String(200))
     query: Mapped[dict[str, Any]] = mapped_column(default=dict)
     version: Mapped[int] = mapped_column(default=1)
@@ -94,7 +97,8 @@ class SavedSearch(Row, Base):
 class Upload(Row, Base):
     """A file on its way in, which may pause and go on; its bytes lie in a file of their own until it is whole.
 
-    `batch` names what was dropped together; `scans` are the ids of what it became, `problems` what was refused of it.
+    `batch` names what was dropped together; `prefer` and `volume` say how it is read where that can be done in several
+    ways; `scans` are the ids of what it became, `problems` what was refused of it.
     """
 
     __tablename__ = "upload"
@@ -109,7 +113,10 @@ class Upload(Row, Base):
     session: Mapped[str] = mapped_column(String(120))
     name: Mapped[str] = mapped_column(String(255))
     size: Mapped[int] = mapped_column(BigInteger)
+    owner: Mapped[str] = mapped_column(String(120), default="", server_default="")  # who brings it; empty: the shell
     batch: Mapped[uuid.UUID | None]
+    prefer: Mapped[str | None] = mapped_column(String(8))
+    volume: Mapped[int | None]
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     status: Mapped[str] = mapped_column(String(16), default="open")
     scans: Mapped[list[Any]] = mapped_column(default=list)
@@ -131,9 +138,10 @@ class IdentityLink(Row, Base):
 
 
 class Receipt(Row, Base):
-    """What was deleted, when and by whom: counts and hashes, never content."""
+    """What was deleted, when and by whom: counts and hashes, never content; `proof`: what was searched for it after."""
 
     __tablename__ = "receipt"
+    __table_args__ = (Index(None, "project"),)
 
     what: Mapped[str] = mapped_column(String(40))
     name: Mapped[str] = mapped_column(String(600))
@@ -141,6 +149,8 @@ class Receipt(Row, Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     sha256s: Mapped[list[Any]] = mapped_column(default=list)
+    project: Mapped[str] = mapped_column(String(120), default=DEFAULT_PROJECT, server_default=DEFAULT_PROJECT)
+    proof: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
 
 
 class EmbeddingSpace(Base):

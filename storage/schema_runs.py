@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from voxelight.storage.schema_access import DEFAULT_PROJECT
 from voxelight.storage.schema_base import Base, BytewiseText, Row, one_of, utc_now
 
 CONSENTS = ("none", "given", "public", "simulated")
@@ -20,19 +21,23 @@ RUN_STATUSES = ("pending", "running", "done", "failed", "cancelled")
 class Dataset(Row, Base):
     """What was collected together, for which purpose and with which consent.
 
-    `keeps_headers`: clinical and local, so that identity stays in the headers and nothing may be exported.
+    `project` says who may see it; `keeps_headers`: clinical and local, so that identity stays in the headers and
+    nothing may be exported; `removes_faces`: from heads on their way in, and one whose face stays is held.
     """
 
     __tablename__ = "dataset"
-    __table_args__ = (one_of("consent", CONSENTS),)
+    __table_args__ = (one_of("consent", CONSENTS), Index(None, "project"))
 
     name: Mapped[str] = mapped_column(String(120), unique=True)
+    project: Mapped[str] = mapped_column(String(120), default=DEFAULT_PROJECT, server_default=DEFAULT_PROJECT)
     consent: Mapped[str] = mapped_column(String(16), default="none")
+    consent_note: Mapped[str] = mapped_column(Text, default="", server_default="")
     purpose: Mapped[str] = mapped_column(Text, default="")
     licence: Mapped[str] = mapped_column(String(200), default="")
     source: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(default=False)
     keeps_headers: Mapped[bool] = mapped_column(default=False, server_default=false())
+    removes_faces: Mapped[bool] = mapped_column(default=False, server_default=false())
     version: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"version_id_col": version}  # noqa: RUF012  # declared so by the base class
 
@@ -84,6 +89,7 @@ class Scan(Row, Base):
 
     imaging_session_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("imaging_session.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(255))
+    owner: Mapped[str] = mapped_column(String(120), default="", server_default="")  # who brought it; empty: the shell
     kind: Mapped[str] = mapped_column(String(32))
     geometry: Mapped[dict[str, Any]] = mapped_column(default=dict)
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -120,6 +126,7 @@ class Job(Row, Base):
     recipe: Mapped[str] = mapped_column(String(120))
     dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("dataset.id", ondelete="CASCADE"))
     model_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("model.id"))
+    owner: Mapped[str] = mapped_column(String(120), default="", server_default="")  # who asked; empty: the shell
     queue: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(16), default="queued")
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)

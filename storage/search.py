@@ -10,7 +10,7 @@ import binascii
 import json
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import prod
 from typing import Any
@@ -19,9 +19,11 @@ from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, intersect
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from voxelight.models.errors import BadInput
+from voxelight.storage.access import find_principal, seeing_everything
 from voxelight.storage.conditions import Condition, MetricRange, Rows, Wanted
 from voxelight.storage.schema import Dataset, Job, Metric, Run, Subject
 
+_FEW = 0.05  # share of all results, from which on to walk past the others costs less than to gather
 GATHERED = 20_000  # runs of a condition that are counted, and at most gathered
 # What follows knows how many rows there are where PostgreSQL would guess: no join of it is worth a table read whole.
 _LOOK_UP = text(
@@ -50,6 +52,7 @@ def find_results(
     BadInput
         The cursor is none of this order.
     """
+    wanted = _narrow(session, wanted)
     places = _Places(wanted, order, cursor)
     if session.get_bind().dialect.name == "postgresql":
         session.execute(_LOOK_UP)
@@ -59,13 +62,36 @@ def find_results(
 
 
 def list_metric_names(session: Session) -> list[str]:
-    """Return the names of all metrics, each found by one step in the index."""
+    """Return the names of all metrics that show, each found by one step in the index."""
     names: list[str] = []
-    while True:
-        after = select(func.min(Metric.name)).where(Metric.name > (names[-1] if names else ""))
-        if (name := session.scalar(after)) is None:
-            return names
-        names.append(name)
+    with seeing_everything(session):
+        while True:
+            after = select(func.min(Metric.name)).where(Metric.name > (names[-1] if names else ""))
+            if (name := session.scalar(after)) is None:
+                break
+            names.append(name)
+    principal = find_principal(session)
+    if principal is None or principal.admin:
+        return names
+    return [name for name in names if session.scalar(_select_jobs_with(name)) is not None]
+
+
+def _select_jobs_with(name: str) -> Select[uuid.UUID]:
+    metric = Metric.__table__.alias()  # of a job that shows: to narrow it too would mean to look at each of them
+    of_job = exists(select(metric.c.id).where(metric.c.job_id == Job.id, metric.c.name == name))
+    return select(Job.id).where(of_job).limit(1)
+
+
+def _narrow(session: Session, wanted: Wanted) -> Wanted:
+    """Name the projects that show where they hold few of all results, so that those are gathered and not sought."""
+    principal = find_principal(session)
+    if principal is None or principal.admin:
+        return wanted
+    stored = select(func.sum(Job.done))
+    own = session.scalar(stored) or 0
+    with seeing_everything(session):
+        there = session.scalar(stored) or 0
+    return replace(wanted, projects=frozenset(principal.roles)) if own < _FEW * there else wanted
 
 
 class _Places:
@@ -142,7 +168,8 @@ def _find(session: Session, wanted: Wanted, places: _Places, count: int) -> Sequ
     alone = len(owned) == 1 and len(wanted.conditions) == (wanted.jobs is None)
     if places.order.by == "time" and alone:
         return _merge(session, wanted, places, owned[0], count)
-    few = _find_few(session, wanted, places.order, count)
+    with seeing_everything(session):  # which only weighs how to look
+        few = _find_few(session, wanted, places.order, count)
     if few:
         return _gather(session, wanted, places, few, count)
     if places.order.by == "time" and owned:

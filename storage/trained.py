@@ -6,9 +6,7 @@
 
 import hashlib
 import json
-import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,16 +16,17 @@ from pydantic import ValidationError
 
 from voxelight.medseg.recipes import list_recipes
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
-from voxelight.models.errors import BadInput, Conflict, NotFound, Unavailable
+from voxelight.models.errors import BadInput, Conflict, Unavailable
 from voxelight.models.records import hash_file
+from voxelight.storage.model_folders import FACTS, ModelFolders, refuse_unfit, replacing_folder
 
 if TYPE_CHECKING:
     from voxelight.models.checkpoints import Tensors
 
     States = list[Tensors]
 
-_FACTS, _CARD, _PART = "model.json", "card.md", ".part"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
+_CARD, _PART = "card.md", ".part"
+_UNCERTAINTY = "## Uncertainty"
 _FORMAT = 1
 
 
@@ -68,7 +67,7 @@ class TrainedModel:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class TrainedModels:
+class TrainedModels(ModelFolders[TrainedModel]):
     """The models below one folder.
 
     Parameters
@@ -77,37 +76,7 @@ class TrainedModels:
     """
 
     def __init__(self, weights: Path) -> None:
-        self._folder = weights / "segmentation"
-
-    def list(self) -> list[TrainedModel]:
-        """Return every model, by name; what is damaged is left out, and told by `find`."""
-        places = sorted(path for path in self._folder.glob("*") if (path / _FACTS).is_file() and _fits(path.name))
-        found = []
-        for place in places:
-            try:
-                found.append(_read(place))
-            except BadInput:
-                continue
-        return found
-
-    def has(self, name: str) -> bool:
-        """Return whether there is a model of this name."""
-        return _fits(name) and (self._folder / name / _FACTS).is_file()
-
-    def find(self, name: str) -> TrainedModel:
-        """Return what is known of a model.
-
-        Raises
-        ------
-        NotFound
-            There is none of this name.
-        BadInput
-            Its description can't be read.
-        """
-        if not self.has(name):
-            known = ", ".join(model.name for model in self.list()) or "none yet"
-            raise NotFound(f"no trained or imported model {name!r}", f"one of {known}", "Train or import it first.")
-        return _read(self._folder / name)
+        super().__init__(weights / "segmentation", _read, "trained or imported model", "Train or import it first.")
 
     def load(self, name: str) -> "States":
         """Read the tensors of a model after checking their hashes, one state a fold.
@@ -159,17 +128,11 @@ class TrainedModels:
             raise BadInput(f"{len(contents)} files of weights for {len(model.sha256s)} hashes",
                            "one a hash, and one at least", "Hand in the weights of every fold.")  # fmt: skip
         place = self._folder / model.name
-        temporary = self._folder / f".{model.name}.{uuid.uuid4().hex[:8]}{_PART}"
-        temporary.mkdir(parents=True)
-        try:
+        with replacing_folder(place) as temporary:
             for number, content in enumerate(contents):
                 (temporary / _file(number)).write_bytes(content)
             (temporary / _CARD).write_text(model.card, encoding="utf-8")
-            (temporary / _FACTS).write_text(json.dumps(_describe(model), indent=2), encoding="utf-8")
-            shutil.rmtree(place, ignore_errors=True)
-            temporary.replace(place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / FACTS).write_text(json.dumps(_describe(model), indent=2), encoding="utf-8")
         return place
 
     def set_temperature(self, name: str, temperature: float, facts: Mapping[str, Any]) -> None:
@@ -182,11 +145,36 @@ class TrainedModels:
         """
         model = self.find(name)
         recipe = model.recipe.model_copy(update={"temperature": temperature})
-        changed = replace(model, recipe=recipe, provenance=model.provenance | {"calibration": dict(facts)})
+        self._change(name, replace(model, recipe=recipe, provenance=model.provenance | {"calibration": dict(facts)}))
+
+    def set_uncertainty(self, name: str, kind: str, facts: Mapping[str, Any], said: str) -> None:
+        """Keep in the recipe of a model what its uncertainty is, how that was chosen, and say it in its card.
+
+        Parameters
+        ----------
+        name : of the model
+        kind : of `SegmentationRecipe.uncertainty`
+        facts : for its provenance
+        said : a sentence for its card, in place of an earlier one
+
+        Raises
+        ------
+        NotFound, BadInput
+            As `find`.
+        """
+        model = self.find(name)
+        recipe = model.recipe.model_copy(update={"uncertainty": kind})
+        card = f"{model.card.partition(_UNCERTAINTY)[0].rstrip()}\n\n{_UNCERTAINTY}\n\n{said}\n"
+        changed = replace(model, recipe=recipe, card=card, provenance=model.provenance | {"uncertainty": dict(facts)})
+        self._change(name, changed)
+
+    def _change(self, name: str, changed: TrainedModel) -> None:
         place = self._folder / name
-        temporary = place / f"{_FACTS}{_PART}"
+        (place / f"{_CARD}{_PART}").write_text(changed.card, encoding="utf-8")
+        (place / f"{_CARD}{_PART}").replace(place / _CARD)
+        temporary = place / f"{FACTS}{_PART}"
         temporary.write_text(json.dumps(_describe(changed), indent=2), encoding="utf-8")
-        temporary.replace(place / _FACTS)
+        temporary.replace(place / FACTS)
 
     def remove(self, name: str) -> None:
         """Forget a model and its weights.
@@ -207,17 +195,11 @@ class TrainedModels:
         BadInput, Conflict
             As `write`.
         """
-        if not _fits(name):
-            raise BadInput(f"the model name {name[:60]!r}", "letters, digits, '_', '.' and '-', at most 120",
-                           "Choose another name.")  # fmt: skip
+        refuse_unfit(name)
         if name in {recipe.name for recipe in list_recipes()}:
             raise Conflict(f"the name {name!r}, which a packaged recipe has", "another", "Choose another name.")
         if self.has(name) and not replace:
             raise Conflict(f"a model {name!r} that is here already", "a new name", "Choose another, or remove it.")
-
-
-def _fits(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
 
 
 def _file(number: int) -> str:
@@ -238,7 +220,7 @@ def _describe(model: TrainedModel) -> Mapping[str, Any]:
 
 def _read(place: Path) -> TrainedModel:
     try:
-        told = json.loads((place / _FACTS).read_text("utf-8"))
+        told = json.loads((place / FACTS).read_text("utf-8"))
         recipe = SegmentationRecipe.model_validate(told["recipe"] | {"name": place.name})
         card = (place / _CARD).read_text("utf-8") if (place / _CARD).is_file() else ""
         return TrainedModel(
@@ -246,7 +228,7 @@ def _read(place: Path) -> TrainedModel:
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise BadInput(
-            f"{place / _FACTS}, which can't be read ({type(error).__name__})",
+            f"{place / FACTS}, which can't be read ({type(error).__name__})",
             "the description that was written with the model",
             "Train or import the model again, or remove its folder.",
         ) from error

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from voxelight.models.errors import Conflict, NotFound
+from voxelight.storage.access import seeing_everything
 from voxelight.storage.exact import ExactIndex, State
 from voxelight.storage.nearest import Halves, Ids
 from voxelight.storage.schema import Embedding, EmbeddingSpace
@@ -76,8 +77,10 @@ def write_embeddings(session: Session, owner: Owner, found: Sequence[NewEmbeddin
     Conflict
         The space has vectors of another length.
     """
-    spaces = {each.space.name: each.space for each in found}
-    ids = {name: _lock_space(session, spaces[name]) for name in sorted(spaces)}
+    with seeing_everything(session):  # a space is one row for all, and shows only to whoever has a vector in it
+        ids = _find_ids(session, {each.space.name: each.space for each in found})
+    before = select(Embedding.space_id).where(Embedding.owner == owner.id).distinct()
+    _lock(session, {*ids.values(), *(session.scalars(before) if replace else ())})
     if replace:
         remove_embeddings(session, Embedding.owner == owner.id)
     rows = [
@@ -245,20 +248,37 @@ class VectorStore:
         return np.fromiter(chosen, np.int64)
 
 
-def _lock_space(session: Session, space: Space) -> int:
-    """Return the id of a space, made where it is new, and hold it: one writer at a time, so ids grow as they commit."""
-    insert = _INSERT[session.get_bind().dialect.name]
-    row = insert(EmbeddingSpace).values(name=space.name, kind=space.kind, dim=space.dim, changes=0, removals=0)
-    session.execute(row.on_conflict_do_nothing())
-    counted = update(EmbeddingSpace).where(EmbeddingSpace.name == space.name).values(changes=EmbeddingSpace.changes + 1)
-    found = session.execute(counted.returning(EmbeddingSpace.id, EmbeddingSpace.dim)).one()
-    if found.dim != space.dim:
-        raise Conflict(
-            f"vectors of {space.dim} numbers for the space {space.name}",
-            f"{found.dim}, as in the rest",
-            "Give what makes other vectors another name.",
-        )
-    return int(found.id)
+def _find_ids(session: Session, spaces: dict[str, Space]) -> dict[str, int]:
+    """Return the ids of spaces by name; what is new is made."""
+    known = select(EmbeddingSpace.name, EmbeddingSpace.id, EmbeddingSpace.dim).where(EmbeddingSpace.name.in_(spaces))
+    rows = session.execute(known).all()
+    new = sorted(spaces.keys() - {row.name for row in rows})
+    if new:
+        insert = _INSERT[session.get_bind().dialect.name]
+        values = [
+            {"name": name, "kind": spaces[name].kind, "dim": spaces[name].dim, "changes": 0, "removals": 0}
+            for name in new
+        ]
+        session.execute(insert(EmbeddingSpace).values(values).on_conflict_do_nothing())
+        rows = session.execute(known).all()
+    for row in rows:
+        if row.dim != spaces[row.name].dim:
+            raise Conflict(
+                f"vectors of {spaces[row.name].dim} numbers for the space {row.name}",
+                f"{row.dim}, as in the rest",
+                "Give what makes other vectors another name.",
+            )
+    return {row.name: int(row.id) for row in rows}
+
+
+def _lock(session: Session, ids: Collection[int]) -> None:
+    """Hold spaces until the commit: one writer at a time, so ids grow as they commit.
+
+    Everybody takes them in the order of their ids, so that no two wait for each other.
+    """
+    for space_id in sorted(ids):
+        counted = update(EmbeddingSpace).where(EmbeddingSpace.id == space_id)
+        session.execute(counted.values(changes=EmbeddingSpace.changes + 1))
 
 
 def _read_after(session: Session, space: EmbeddingSpace, last_id: int) -> Iterator[tuple[Ids, Halves]]:

@@ -1,7 +1,11 @@
 """ZIP archives from elsewhere: counted before anything is unpacked, read in memory, never extracted by their names."""
 
+import errno
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,6 +16,10 @@ from voxelight.storage.formats.streams import readable, refuse_if
 MAX_MEMBERS = 100_000
 MAX_BYTES = 64 << 30
 _MAX_RATIO, _FREE_BYTES = 200, 256 << 20  # an archive of masks may expand much, but is small
+_FAULTS = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, IndexError, UnicodeError, struct.error),
+    *(zlib.error, lzma.LZMAError, MemoryError, OSError),  # OSError: how bz2 says that its data are damaged
+)
 _REMEDY = "Pack the files again with an ordinary ZIP program."
 
 
@@ -37,7 +45,9 @@ def opened_zip(path: Path, name: str = "", max_bytes: int = MAX_BYTES) -> Iterat
         with zipfile.ZipFile(path) as archive:
             _check(archive.infolist(), name, max_bytes)
             yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+    except _FAULTS as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk, and not the archive
         raise BadInput(f"{name}, a ZIP archive that can't be read ({error})", "an intact archive", _REMEDY) from error
 
 

@@ -1,23 +1,23 @@
 """Cases on a disk: a folder `images` and a folder `labels` whose files go by one name."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from voxelight.medseg.cases import Case
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
 from voxelight.models.values import Geometry, LabelMap, Volume
-from voxelight.storage.formats.images import read_picture
+from voxelight.storage.formats.images import PICTURE_SUFFIXES, read_numbers
 from voxelight.storage.formats.names import image_stem
-from voxelight.storage.formats.nifti import read_label_map
 from voxelight.storage.formats.streams import refuse_if
-from voxelight.storage.formats.volumes import VOLUME_SUFFIXES, read_image
+from voxelight.storage.formats.volumes import VOLUME_SUFFIXES, read_image, read_label_map
 
 _SHOWN = 3
-_PICTURES = (".png", ".jpg", ".jpeg")
+_TOLD = 20
+_PICTURES = PICTURE_SUFFIXES
 _MOST_LABELS = 255
 
 
@@ -26,8 +26,9 @@ def read_cases(folder: Path, names: dict[int, str], values: Mapping[int, int] | 
 
     Parameters
     ----------
-    folder : holds ``images/NAME.nii.gz``, ``.nii`` or ``.dcm.zip``, and ``labels/NAME.nii.gz`` or ``.nii``; or
-        pictures, ``.png`` or ``.jpg``, with label maps as ``.png``, whose pixels count as 1 mm, numbered (column, row)
+    folder : holds ``images/NAME.nii.gz``, ``.nii``, ``.nrrd``, ``.mha`` or ``.dcm.zip``, and ``labels/NAME`` as any of
+        these but DICOM; or pictures, ``.png``, ``.jpg`` or ``.tif``, with label maps as ``.png``, whose pixels count as
+        1 mm, numbered (column, row)
     names : label number -> name, background (0) left out
     values : value in a label map -> label number, for those that differ
 
@@ -35,6 +36,7 @@ def read_cases(folder: Path, names: dict[int, str], values: Mapping[int, int] | 
     ------
     BadInput
         There is no case, an image has no labels or the reverse, a file can't be read, or labels lie on another grid.
+        Every such case is named at once.
     """
     return [case for _, _, case in walk_cases(folder, names, values)]
 
@@ -66,8 +68,42 @@ def walk_cases(
         "an image and labels of one name for every case",
         "Add or remove what is alone.",
     )
+    faults: dict[str, VoxelightError] = {}
     for number, stem in enumerate(sorted(images), start=1):
-        yield number, len(images), read_case(stem, (images[stem], labels[stem]), names, values)
+        with noting(stem, faults):
+            case = read_case(stem, (images[stem], labels[stem]), names, values)
+        if stem not in faults:
+            yield number, len(images), case
+    refuse_faults(faults, len(images))
+
+
+@contextmanager
+def noting(name: str, faults: dict[str, VoxelightError]) -> Iterator[None]:
+    """Note why a case can't be read, so that others are looked at before all are refused together."""
+    try:
+        yield
+    except VoxelightError as error:
+        faults[name] = error
+
+
+def refuse_faults(faults: Mapping[str, VoxelightError], cases: int) -> None:
+    """Refuse every case that can't be read, in one go.
+
+    Raises
+    ------
+    VoxelightError
+        There is one; of the kind of the first.
+    """
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        told = "; ".join(f"{name}: {error.found}" for name, error in list(faults.items())[:_TOLD])
+        first = next(iter(faults.values()))
+        raise type(first)(
+            f"{len(faults)} of {cases} cases that can't be used: {told}{'; ...' if len(faults) > _TOLD else ''}",
+            first.expected,
+            first.remedy,
+        )
 
 
 def read_case(
@@ -98,10 +134,7 @@ def read_case_image(path: Path) -> Volume:
     BadInput
         It can't be read.
     """
-    if not path.name.lower().endswith(_PICTURES):
-        return read_image(path)[0]
-    picture = read_picture(path).transpose(2, 1, 0)[..., None]
-    return Volume(np.ascontiguousarray(picture), Geometry(picture.shape[1:], np.eye(4)))
+    return read_image(path)[0]
 
 
 def _read_labels(path: Path, names: dict[int, str] | None, values: Mapping[int, int] | None) -> LabelMap:
@@ -128,13 +161,7 @@ def _read_numbers(path: Path) -> tuple[NDArray[np.int64], Geometry]:
 
 def _read_picture_labels(path: Path) -> tuple[NDArray[np.int64], Geometry]:
     """Return the values of a grey or indexed picture, array (column, row, 1), and its grid."""
-    try:
-        with Image.open(path) as picture:
-            array = np.asarray(picture)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path.name}, which is no picture ({error})", "a label map as PNG", "Save it again.") from None
-    refuse_if(array.ndim != 2, f"{path.name} with {array.ndim} axes", "one number a pixel", "Save it as grey PNG.")
-    turned: NDArray[np.int64] = array.T[..., None].astype(np.int64)
+    turned = read_numbers(path).T[..., None]
     return turned, Geometry((turned.shape[0], turned.shape[1], 1), np.eye(4))
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from PIL import Image
 
+from voxelight.models.errors import BadInput
 from voxelight.storage.formats.names import find_suffix
 from voxelight.storage.formats.nifti_header import parse_header, read_header
 from voxelight.storage.formats.sniff import sniff
@@ -36,6 +37,7 @@ _PNG_KEPT = {
 _ORIENTATION = 0x0112
 _MAT_TEXT = b"MATLAB 5.0 MAT-file"
 _MAT_TEXT_BYTES = 116
+_JPEG_SCAN = b"\xff\xda"
 _CHUNK = 1 << 20
 
 
@@ -88,6 +90,8 @@ def clean_jpeg(path: Path, target: Path, name: str) -> bool:
     """Take every segment out of a JPEG file that is no part of the picture; an orientation stays."""
     content = path.read_bytes()
     parts = list(_jpeg_parts(content))
+    if not parts[-1].startswith(_JPEG_SCAN):
+        raise BadInput(f"{name}, whose segments don't lead to its picture", "an intact JPEG", "Save it again.")
     if b"".join(parts) == content:
         return False
     turned = _read_orientation(path)
@@ -216,6 +220,12 @@ def _clean_tiff(path: Path, target: Path, name: str) -> bool:
     return clean_tiff(path, target, name)
 
 
+def _clean_sidecar(path: Path, target: Path, name: str) -> bool:
+    from voxelight.storage.formats.fmri.tables_intake import clean_sidecar
+
+    return clean_sidecar(path, target, name)
+
+
 def _clean_itk(path: Path, target: Path, name: str) -> bool:
     from voxelight.storage.formats.itk import clean_itk
 
@@ -233,6 +243,7 @@ CLEANERS: dict[str, Callable[[Path, Path, str], bool]] = {
     ".tiff": _clean_tiff,
     ".nrrd": _clean_itk,
     ".mha": _clean_itk,
+    ".json": _clean_sidecar,
 }
 
 

@@ -1,86 +1,24 @@
 """Take in a file: check it, clean its headers, and say what is to be stored."""
 
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from voxelight.storage.formats.accepted import Accepted, StandIns
 from voxelight.storage.formats.clean_files import clean_file
-from voxelight.storage.formats.findings import Finding
-from voxelight.storage.formats.intake import Intake, inspect
+from voxelight.storage.formats.found import Finding
+from voxelight.storage.formats.intake import inspect
 from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, find_suffix
 from voxelight.storage.formats.reading import AS_IT_IS, Reading, settle
 from voxelight.storage.formats.thumbnails import thumbnail
-from voxelight.storage.identity import IdentityKey
-from voxelight.storage.identity_links import SeriesIdentity
+from voxelight.storage.identity import SeriesIdentity
 
 if TYPE_CHECKING:
     from voxelight.storage.formats.dicom.convert import Converted
     from voxelight.storage.formats.dicom.series import SeriesFiles
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Whose file it is, and what may be known of that.
-
-    Parameters
-    ----------
-    key : of the installation
-    dataset_id, subject : the person, by label
-    keeps_headers : leave everything as it came
-    has_links : whether something was sealed with the key before
-    """
-
-    key: IdentityKey
-    dataset_id: uuid.UUID
-    subject: str
-    keeps_headers: bool = False
-    has_links: bool = False
-
-    def name_uid(self, uid: str) -> str:
-        """Return the UID that is stored for one that came in; the key is made where this is its first use.
-
-        Raises
-        ------
-        Unavailable
-            The key is missing though something was sealed with it.
-        """
-        if self.keeps_headers:
-            return uid
-        self.key.ensure(self.has_links)
-        return self.key.hash_uid(uid)
-
-
-@dataclass(frozen=True, eq=False)
-class Accepted:
-    """A file that may be stored.
-
-    Parameters
-    ----------
-    path : of its content: the file itself where nothing had to be cleaned
-    name : to store it under
-    intake : what it is
-    picture : small, where there is something to see
-    status : ``clean``, ``cleaned``, ``kept`` or ``held``
-    changed : whether the content is other than what came in
-    held : why a person must look at it first; else empty
-    identity : what was taken out of a DICOM series
-    """
-
-    path: Path
-    name: str
-    intake: Intake
-    picture: NDArray[np.uint8] | None
-    status: str
-    changed: bool
-    held: str = ""
-    identity: SeriesIdentity | None = None
-
-
-def accept_file(path: Path, name: str, target: Path, owner: Owner, reading: Reading = AS_IT_IS) -> Accepted:
+def accept_file(path: Path, name: str, target: Path, stand_ins: StandIns, reading: Reading = AS_IT_IS) -> Accepted:
     """Check and clean a file.
 
     Parameters
@@ -88,7 +26,7 @@ def accept_file(path: Path, name: str, target: Path, owner: Owner, reading: Read
     path : where it lies, under any name
     name : as the person calls it; its suffix chooses the reader
     target : where the cleaned file may be written
-    owner : Owner
+    stand_ins : of the UIDs that `find_uids` gives, where it is DICOM
     reading : what the person chose, where the file can be read in several ways
 
     Raises
@@ -99,25 +37,26 @@ def accept_file(path: Path, name: str, target: Path, owner: Owner, reading: Read
     if find_suffix(name) in SEALED_SUFFIXES:
         from voxelight.storage.formats.dicom.volume import only_series
 
-        return accept_series(_choose(only_series(path, name), reading.volume), find_stored_name(name), target, owner)
+        series = _choose(only_series(path, name), reading.volume)
+        return accept_series(series, find_stored_name(name), target, stand_ins)
     between = target.with_name(f"{target.name}.chosen")
     try:
         if reading == AS_IT_IS or not settle(path, name, between, reading):
-            return _accept(path, name, target, owner)
-        found = _accept(between, name, target, owner)
+            return _accept(path, name, target, stand_ins.keeps_headers)
+        found = _accept(between, name, target, stand_ins.keeps_headers)
         if not found.changed:  # the content is the chosen part, and that is another than what came
             between.replace(target)
         told = {"facts": {**found.intake.facts, **reading.describe()}}
-        status = "kept" if owner.keeps_headers else "cleaned"
+        status = "kept" if stand_ins.keeps_headers else "cleaned"
         return replace(found, path=target, intake=found.intake.model_copy(update=told), status=status, changed=True)
     finally:
         between.unlink(missing_ok=True)
 
 
-def _accept(path: Path, name: str, target: Path, owner: Owner) -> Accepted:
+def _accept(path: Path, name: str, target: Path, keeps_headers: bool) -> Accepted:
     intake = inspect(path, name)
     picture = thumbnail(path, intake)
-    if owner.keeps_headers:
+    if keeps_headers:
         return Accepted(path, name, intake, picture, "kept", changed=False)
     changed = clean_file(path, target, name)
     return Accepted(target if changed else path, name, intake, picture, "cleaned" if changed else "clean", changed)
@@ -132,7 +71,37 @@ def _choose(series: "SeriesFiles", volume: int | None) -> "SeriesFiles":
     return next((part for part in split_series(series) if part.volume == volume), replace(series, volume=volume))
 
 
-def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) -> Accepted:
+def find_uids(path: Path, name: str, volume: int | None = None) -> list[str]:
+    """Return every UID of a DICOM file or archive in whose place another is to stand.
+
+    Raises
+    ------
+    BadInput
+        As `accept_file`.
+    """
+    from voxelight.storage.formats.dicom.volume import only_series
+
+    return find_series_uids(_choose(only_series(path, name), volume))
+
+
+def find_series_uids(series: "SeriesFiles") -> list[str]:
+    """Return every UID of a series in whose place another is to stand.
+
+    Raises
+    ------
+    BadInput
+        As `accept_series`.
+    """
+    from voxelight.storage.formats.dicom.bundle import check_series, read_slices
+    from voxelight.storage.formats.dicom.clean import Cleaner
+
+    found = Cleaner(str, 0, "")
+    for file, content in read_slices(check_series(series)):
+        found.look_at(file, content)
+    return list(dict.fromkeys((series.uid, *found.uids)))
+
+
+def accept_series(series: "SeriesFiles", name: str, target: Path, stand_ins: StandIns) -> Accepted:
     """Check and clean the files of a DICOM series on their way into one archive.
 
     Raises
@@ -144,10 +113,9 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
     from voxelight.storage.formats.dicom.clean import Cleaner
 
     stack = check_series(series)
-    uid = owner.name_uid(series.uid)
-    days = 0 if owner.keeps_headers else owner.key.shift_days(owner.dataset_id, owner.subject)
-    cleaner = Cleaner(owner.key, days, owner.subject)
-    write_bundle(target, stack, None if owner.keeps_headers else cleaner.clean)
+    uid = series.uid if stand_ins.keeps_headers else stand_ins.uids[series.uid]
+    cleaner = Cleaner(stand_ins.uids.__getitem__, stand_ins.days, stand_ins.subject)
+    write_bundle(target, stack, None if stand_ins.keeps_headers else cleaner.clean)
     intake = inspect(target, name)
     more = [warning for warning in find_warnings(stack) if warning not in intake.warnings]
     told = {
@@ -156,7 +124,7 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
     }
     picture = thumbnail(target, intake)
     intake = intake.model_copy(update=told)
-    if owner.keeps_headers:
+    if stand_ins.keeps_headers:
         return Accepted(target, name, intake, picture, "kept", changed=True)
     return Accepted(
         path=target,
@@ -166,11 +134,11 @@ def accept_series(series: "SeriesFiles", name: str, target: Path, owner: Owner) 
         status="held" if cleaner.held else "cleaned",
         changed=True,
         held=cleaner.held,
-        identity=SeriesIdentity(uid, cleaner.uids, cleaner.patient, days),
+        identity=SeriesIdentity(uid, cleaner.uids, cleaner.patient, stand_ins.days),
     )
 
 
-def accept_converted(found: "Converted", name: str, target: Path, owner: Owner) -> Accepted:
+def accept_converted(found: "Converted", name: str, target: Path, stand_ins: StandIns) -> Accepted:
     """Check and clean a NIfTI file that dcm2niix made of a series that our reader refuses.
 
     Raises
@@ -178,7 +146,7 @@ def accept_converted(found: "Converted", name: str, target: Path, owner: Owner) 
     BadInput
         It is no image that can be read.
     """
-    accepted = accept_file(found.path, name, target, owner)
+    accepted = accept_file(found.path, name, target, stand_ins)
     facts = {**accepted.intake.facts, "converted_by": found.program, "resliced": "yes" if found.resliced else "no"}
     grid = "resampled to another grid, on which its labels will lie" if found.resliced else "on the grid of its slices"
     warning = Finding(

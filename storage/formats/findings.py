@@ -7,27 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from voxelight.models.values import Betas
+from voxelight.neuro.alignment import Alignment, check_alignment
+from voxelight.storage.formats.found import Finding
 from voxelight.storage.formats.nifti_header import SourceGrid
 
 _LABEL_NAME = re.compile(r"(^|_)(dseg|mask|labels?|seg)\b", re.IGNORECASE)
 _MIN_REPEATS = 3
 _MAX_ANISOTROPY = 3.0
-
-
-class Frozen(BaseModel):
-    """Base of what is said of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Finding(Frozen):
-    """Something a person should know of a file that is accepted all the same."""
-
-    found: str
-    remedy: str
 
 
 @dataclass
@@ -108,3 +96,21 @@ def of_betas(betas: Betas) -> Iterator[Finding]:
     constant = int(np.count_nonzero(deviation == 0))
     if constant:
         yield Finding(found=f"{constant} voxels that never change", remedy="Leave them out by the mask.")
+
+
+def of_alignment(betas: Betas, found: Alignment | None = None) -> Iterator[Finding]:
+    """Say whether trials and stimuli seem misaligned: repeats that agree no more than with permuted stimuli.
+
+    Parameters
+    ----------
+    betas : trials with their stimuli
+    found : of `check_alignment`, where it was made already
+    """
+    found = found or check_alignment(betas)
+    if found.aligned is False:
+        yield Finding(
+            found=found.line(),
+            remedy="Check the order of trials and the counting of stimuli (from 0 or 1) before anything is decoded.",
+        )
+    elif found.aligned is None:
+        yield Finding(found=found.line(), remedy="Show some stimuli twice or more, or check the tables by hand.")

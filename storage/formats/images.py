@@ -3,7 +3,7 @@
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from voxelight.medseg.colours import find_parts
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Stimuli
 from voxelight.storage.formats.sniff import NAMES, sniff
@@ -26,6 +27,12 @@ _FAULTS = (
     ValueError,
     EOFError,
     MemoryError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -75,9 +82,11 @@ def read_picture(path: Path, name: str = "", max_pixels: int = MAX_PIXELS) -> ND
             raise _too_large(f"{name} of {picture.width} x {picture.height} pixels", max_pixels)
         try:
             upright = ImageOps.exif_transpose(picture)
+            return _as_array(upright, name)
         except _FAULTS as error:
+            if isinstance(error, BadInput):
+                raise
             raise _unreadable(name, error) from error
-        return _as_array(upright, name)
 
 
 def read_stimuli(paths: Sequence[Path], ids: Sequence[str] | None = None, size: int | None = None) -> Stimuli:
@@ -98,7 +107,7 @@ def read_stimuli(paths: Sequence[Path], ids: Sequence[str] | None = None, size: 
     refuse_if(not paths, "no picture", "at least one PNG or JPEG file", "Add the pictures that were shown.")
     pictures = [read_picture(path) for path in paths]
     if size is not None:
-        pictures = [_squared(picture, size) for picture in pictures]
+        pictures = [square(picture, size) for picture in pictures]
     shapes = sorted({picture.shape[:2] for picture in pictures})
     refuse_if(
         len(shapes) > 1,
@@ -145,6 +154,46 @@ def encode_png(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
+def encode_label_png(array: NDArray[np.integer[Any]], names: Mapping[int, str]) -> bytes:
+    """Encode label numbers as a PNG whose pixels are the numbers, shown in the colours of the labels.
+
+    Parameters
+    ----------
+    array : array (row, column), 0 to 255
+    names : label number -> name
+    """
+    picture = Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8)).convert("P")
+    colours = [find_parts(number) if number in names else (0, 0, 0) for number in range(256)]
+    picture.putpalette([part for colour in colours for part in colour])
+    file = BytesIO()
+    picture.save(file, format="PNG", compress_level=6)
+    return file.getvalue()
+
+
+def encode_number_png(array: NDArray[np.integer[Any]]) -> bytes:
+    """Encode numbers of objects as a grey PNG of 16 bits, array (row, column)."""
+    file = BytesIO()
+    Image.fromarray(np.ascontiguousarray(array, dtype=np.uint16)).save(file, format="PNG", compress_level=6)
+    return file.getvalue()
+
+
+def read_numbers(path: Path) -> NDArray[np.int64]:
+    """Read a grey or indexed picture whose values are numbers, of labels or of objects: array (row, column).
+
+    Raises
+    ------
+    BadInput
+        It is no picture, or has colours.
+    """
+    try:
+        with Image.open(path) as picture:
+            array = np.asarray(picture)
+    except _FAULTS as error:
+        raise BadInput(f"{path.name}, which is no picture ({error})", "a label map as PNG", "Save it again.") from None
+    refuse_if(array.ndim != 2, f"{path.name} with {array.ndim} axes", "one number a pixel", "Save it as grey PNG.")
+    return array.astype(np.int64)
+
+
 def decode_png(content: bytes) -> NDArray[np.float32]:
     """Return a picture that `encode_png` encoded: array (row, column, 1 or 3), float32 in [0, 1]."""
     with Image.open(BytesIO(content), formats=("PNG",)) as picture:
@@ -181,7 +230,8 @@ def _as_array(picture: Image.Image, name: str) -> NDArray[np.float32]:
     return array[..., np.newaxis] if grey else array
 
 
-def _squared(picture: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def square(picture: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Cut the largest centred square out of a picture (row, column, channel) and resize it (Lanczos)."""
     rows, columns, channels = picture.shape
     side = min(rows, columns)
     top, left = (rows - side) // 2, (columns - side) // 2

@@ -135,6 +135,13 @@ def _read_meta(head: bytes, name: str) -> ItkHeader:
     )
     lines = head[: end.end()].decode("latin-1").splitlines()
     pairs = [(line.partition("=")[0].strip(), line.partition("=")[2].strip()) for line in lines]
+    for field, value in pairs:  # ITK keeps arrays for 10 axes, and writes beyond them where a header claims more
+        refuse_if(
+            field == "NDims" and re.fullmatch("[1-9]", value) is None,
+            f"{name} with a number of axes of {value[:20]}",
+            "3",
+            "The header is damaged: save the image again from its source.",
+        )
     kept = [f"{field} = {value}" for field, value in pairs if field in _META_KEPT]
     return ItkHeader(dict(pairs), tuple(kept), end.end(), len(kept) < len(lines))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelight.medseg.colours import find_colour
+from voxelight.medseg.colours import find_parts
 from voxelight.medseg.surface import Surface
 
 _STL_FACE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -69,8 +69,7 @@ def encode_glb(surfaces: Sequence[Surface]) -> bytes:
 
 
 def _describe_material(surface: Surface) -> dict[str, Any]:
-    colour = find_colour(surface.number)
-    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    shares = [part / 255 for part in find_parts(surface.number)]
     linear = [((share + 0.055) / 1.055) ** 2.4 if share > 0.04045 else share / 12.92 for share in shares]
     shade = {"baseColorFactor": [*(round(part, 5) for part in linear), 1], "metallicFactor": 0, "roughnessFactor": 0.7}
     return {"name": surface.name, "pbrMetallicRoughness": shade}

@@ -31,8 +31,8 @@ def safe_name(name: str) -> str:
 
 
 def image_stem(name: str) -> str:
-    """Return the name of an image without `.nii`, `.nii.gz`, `.nrrd`, `.mha` or `.dcm.zip`, in capitals or not."""
-    return re.sub(r"\.(nii(\.gz)?|nrrd|mha|dcm\.zip)$", "", name, flags=re.IGNORECASE)
+    """Return the name of a volume or picture without its suffix (`.nii.gz`, `.png` ...), in capitals or not."""
+    return re.sub(r"\.(nii(\.gz)?|nrrd|mha|dcm\.zip|png|jpe?g|tiff?)$", "", name, flags=re.IGNORECASE)
 
 
 def find_stored_name(name: str) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
 from voxelight.models.values import Geometry, LabelMap, Volume
+from voxelight.storage.formats.label_names import encode_extension
 from voxelight.storage.formats.nifti_header import MAX_BYTES, NiftiHeader, SourceGrid, opened, read_header
 from voxelight.storage.formats.streams import replacing
 
@@ -88,18 +89,36 @@ def read_label_map(path: Path, names: dict[int, str]) -> LabelMap:
     with opened(path) as (header, voxels):
         _refuse_series(path, header)
         array = turn(np.asanyarray(voxels), header.grid)
+    return name_labels(array, header.grid.geometry, names, path.name)
+
+
+def name_labels(array: NDArray[Any], geometry: Geometry, names: dict[int, str], file: str) -> LabelMap:
+    """Return voxels as a segmentation.
+
+    Parameters
+    ----------
+    array : (i, j, k), axes turned to RAS+, of any kind of number
+    geometry : of the array
+    names : label number -> name, background (0) left out
+    file : where the voxels come from
+
+    Raises
+    ------
+    BadInput
+        A value is no named label number.
+    """
     two_bytes = max(names, default=0) >= 2**8
     numbers = (array >= 0) & (array < 2 ** (16 if two_bytes else 8)) & (array == np.rint(array))
     wrong = array.size - int(np.count_nonzero(numbers))
     if wrong:
         raise BadInput(
-            f"{path.name} with {wrong} voxels that are no label number, from {array.min():g} to {array.max():g}",
+            f"{file} with {wrong} voxels that are no label number, from {array.min():g} to {array.max():g}",
             f"0 and {sorted(names)}",
             "Give the segmentation and not the image or a probability map; resample labels with nearest neighbour.",
         )
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     labels = array.astype(np.uint16) if two_bytes else array.astype(np.uint8)
-    return LabelMap(labels, header.grid.geometry, names)
+    return LabelMap(labels, geometry, names)
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.bool_], Geometry]:
@@ -239,6 +258,8 @@ def read_overview(path: Path, name: str = "", most: int = 192) -> tuple[NDArray[
 def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
     """Write a segmentation onto the grid its image came with; the same input gives the same bytes.
 
+    Names and colours of the labels stand in an extension of the header (`label_names`).
+
     Parameters
     ----------
     path : ``.nii`` or ``.nii.gz``, replaced in one step
@@ -263,7 +284,9 @@ def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
         raise BadInput(f"label number {highest}", "numbers up to 65535", "Number the labels anew.")
     back = nib.orientations.ornt_transform(RAS, grid.axes)
     array = nib.apply_orientation(label_map.array, back).astype(np.uint8 if highest < 2**8 else np.uint16)
-    payload = _label_header(array, grid) + array.astype(array.dtype.newbyteorder("<")).tobytes(order="F")
+    payload = _label_header(array, grid, encode_extension(label_map.names)) + array.astype(
+        array.dtype.newbyteorder("<")
+    ).tobytes(order="F")
     with replacing(path) as file:
         if path.name.endswith(".gz"):  # no name and no time in the gzip header: same input, same bytes
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
@@ -272,7 +295,7 @@ def write_label_map(path: Path, label_map: LabelMap, grid: SourceGrid) -> None:
             file.write(payload)
 
 
-def _label_header(array: NDArray[Any], grid: SourceGrid) -> bytes:
+def _label_header(array: NDArray[Any], grid: SourceGrid, extension: bytes) -> bytes:
     """Header with the placement of the source and nothing else of it: no text that could name a person."""
     header = (nib.Nifti1Header if grid.version == 1 else nib.Nifti2Header)(endianness="<")
     header.set_data_dtype(array.dtype)
@@ -284,8 +307,8 @@ def _label_header(array: NDArray[Any], grid: SourceGrid) -> bytes:
     header["intent_code"] = _INTENT_LABEL
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["magic"] = header.single_magic
-    header["vox_offset"] = header.single_vox_offset
-    return bytes(header.binaryblock) + b"\0" * (header.single_vox_offset - len(header.binaryblock))
+    header["vox_offset"] = len(header.binaryblock) + len(extension)
+    return bytes(header.binaryblock) + extension
 
 
 def turn(array: NDArray[Any], grid: SourceGrid) -> NDArray[Any]:

@@ -28,7 +28,9 @@ MAX_BYTES = 4 * 2**30
 
 _MAX_EXTENSIONS = 64 * 2**20
 _AXES = 3
+_MOST_SIDE = 32767  # NIfTI-1 has 16 bits for a side
 _ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+_UNITS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
 _UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 _FORMS = {
     "sform": ["srow_x", "srow_y", "srow_z"],
@@ -87,6 +89,8 @@ def place_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Sour
     affine : array (4, 4), stored voxel index -> RAS+ mm
     """
     Geometry(shape, affine)  # refuses an affine that folds space flat
+    if max(shape) > _MOST_SIDE:
+        raise BadInput(f"a grid of {shape} voxels", f"at most {_MOST_SIDE} along a side", "Cut it into parts.")
     fields = nib.Nifti1Header()
     fields.set_data_shape(shape)
     fields.set_sform(affine, code="scanner")
@@ -95,7 +99,7 @@ def place_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Sour
     return SourceGrid(
         shape,
         affine,
-        "".join(nib.aff2axcodes(affine)),
+        _find_orientation(affine),
         1,
         {field: np.array(fields[field]) for field in _PLACEMENT},
         int(fields["xyzt_units"]) & 7,
@@ -282,18 +286,31 @@ def _grid(name: str, fields: nib.Nifti1Header, shape: tuple[int, ...]) -> Source
         raise BadInput(
             f"{name} whose affine can't be read ({error})", "a valid sform or qform", "Repair it."
         ) from error
-    unit_mm = _UNIT_MM.get(fields.get_xyzt_units()[0], 1.0)
+    unit = int(fields["xyzt_units"]) & 7  # of space; beside it stands that of time
+    if unit not in _UNITS:
+        raise BadInput(f"{name} with the unit {unit} of lengths", f"one of {_UNITS}", "Correct xyzt_units.")
+    unit_mm = _UNIT_MM.get(_UNITS[unit], 1.0)
     affine[:3] *= unit_mm
     Geometry(three, affine)  # refuses an affine that folds space flat
     refuse_disagreement(name, (distance * unit_mm, degrees))
     return SourceGrid(
         three,
         affine,
-        "".join(nib.aff2axcodes(affine)),
+        _find_orientation(affine),
         1 if fields["sizeof_hdr"] == nib.Nifti1Header.template_dtype.itemsize else 2,
         {field: np.array(fields[field]) for field in _PLACEMENT},
         int(fields["xyzt_units"]) & 7,
     )
+
+
+def _find_orientation(affine: NDArray[np.float64]) -> str:
+    codes = nib.aff2axcodes(affine)
+    if None in codes:
+        raise BadInput(
+            "an affine that leaves an axis without a direction", "three axes that span space",
+            "Repair the header (sform or qform) and try again.",
+        )  # fmt: skip
+    return "".join(codes)
 
 
 def _scaling(name: str, fields: nib.Nifti1Header) -> tuple[float, float]:

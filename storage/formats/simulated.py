@@ -179,6 +179,14 @@ def find_subject_folder(folder: Path, number: int) -> Path:
     return folder / f"sub-{number:02d}"
 
 
+def hash_pictures(pictures: PictureSet) -> str:
+    """Return the sha256 of all ids and of the content of the first batch."""
+    total = hashlib.sha256("\n".join(pictures.ids.tolist()).encode())
+    first = pictures.read(np.arange(min(BATCH, len(pictures.ids))))
+    total.update(np.ascontiguousarray(first.images, dtype="<f4").data)
+    return total.hexdigest()
+
+
 def _claim(folder: Path, pictures: PictureSet, make: Make, encoder: Encoder) -> None:
     """Write ``make.json``, or see that the same one is there."""
     kind = make.options.kind
@@ -191,7 +199,7 @@ def _claim(folder: Path, pictures: PictureSet, make: Make, encoder: Encoder) -> 
         "names": {str(number): f"simulated-{kind}-{number:02d}" for number in make.subjects},
         "roi": f"simulated nsdgeneral ({kind}, {encoder.name})",
         "pictures": len(pictures.ids),
-        "pictures_sha256": _hash_pictures(pictures),
+        "pictures_sha256": hash_pictures(pictures),
         "notice": "Simulated: nobody was scanned. Not for clinical use.",
     }
     if (folder / _MAKE).is_file():
@@ -206,14 +214,6 @@ def _claim(folder: Path, pictures: PictureSet, make: Make, encoder: Encoder) -> 
         return
     with replacing(folder / _MAKE) as file:
         file.write(f"{json.dumps(told, indent=2)}\n".encode())
-
-
-def _hash_pictures(pictures: PictureSet) -> str:
-    """Hash all ids, and the content of the first batch."""
-    total = hashlib.sha256("\n".join(pictures.ids.tolist()).encode())
-    first = pictures.read(np.arange(min(BATCH, len(pictures.ids))))
-    total.update(np.ascontiguousarray(first.images, dtype="<f4").data)
-    return total.hexdigest()
 
 
 def _plan(pictures: PictureSet, make: Make, number: int) -> tuple[Trials, Trials]:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from voxelight.storage.formats.betas import read_betas_mat
+from voxelight.storage.formats.found import Intake, Kind
 from voxelight.storage.formats.images import read_picture
-from voxelight.storage.formats.intake import Intake, Kind
 from voxelight.storage.formats.volumes import read_overview
 
 _HEIGHT = 192

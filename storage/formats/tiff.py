@@ -1,10 +1,11 @@
 """TIFF pictures: Pillow reads the plain ones, tifffile those that it refuses; 16 bits stay 16 bits."""
 
 import logging
+import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -15,6 +16,7 @@ from voxelight.storage.formats.streams import refuse_if
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs texts of the file, which may name a person
 
+_MOST_PAGES = 10_000
 _FULL = {"uint8": 255.0, "uint16": 65535.0}
 _FAULTS = (
     ValueError,
@@ -25,6 +27,9 @@ _FAULTS = (
     TypeError,
     MemoryError,
     zlib.error,
+    struct.error,
+    AttributeError,
+    ArithmeticError,
     tifffile.TiffFileError,
 )
 
@@ -65,6 +70,7 @@ def count_pages(path: Path, name: str) -> int:
     BadInput
         It is damaged.
     """
+    _refuse_loop(path, name)
     try:
         with tifffile.TiffFile(path) as file:
             return sum(not _whole(page).is_reduced for page in file.pages)
@@ -101,6 +107,30 @@ def clean_tiff(path: Path, target: Path, name: str) -> bool:
         target.unlink()
         return False
     return True
+
+
+def _refuse_loop(path: Path, name: str) -> None:
+    """Refuse a chain of pages that comes back to itself, or is longer than anybody's; tifffile would follow it."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        long = head[2:4] in (b"\x2b\0", b"\0\x2b")
+        count_bytes, tag_bytes, next_bytes = (8, 20, 8) if long else (2, 12, 4)
+        at = int.from_bytes(head[8:16] if long else head[4:8], order)
+        seen: set[int] = set()
+        length = path.stat().st_size
+        while 0 < at < length and at not in seen and len(seen) <= _MOST_PAGES:
+            seen.add(at)
+            file.seek(at)
+            behind = file.tell() + count_bytes + int.from_bytes(file.read(count_bytes), order) * tag_bytes
+            file.seek(min(behind, length))
+            at = int.from_bytes(file.read(next_bytes), order)
+    refuse_if(
+        at in seen or len(seen) > _MOST_PAGES,
+        f"{name} whose chain of pages has no end",
+        f"at most {_MOST_PAGES} pages",
+        "The file is damaged: save it again from its source.",
+    )
 
 
 def _whole(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelight.models.errors import BadInput
-from voxelight.models.values import Geometry, Volume
+from voxelight.models.values import Geometry, LabelMap, Volume
 from voxelight.storage.formats import nifti
+from voxelight.storage.formats.images import PICTURE_SUFFIXES, read_picture
 from voxelight.storage.formats.names import find_suffix
 from voxelight.storage.formats.nifti_header import MAX_BYTES, SourceGrid, place_grid
 
@@ -20,12 +21,13 @@ def read_image(path: Path) -> tuple[Volume, SourceGrid]:
 
     Parameters
     ----------
-    path : its suffix chooses the reader: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, or ``.dcm.zip`` for a DICOM series
+    path : its suffix chooses the reader: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``, ``.dcm.zip`` for a DICOM series,
+        or ``.png``, ``.jpg``, ``.tif`` for a picture
 
     Returns
     -------
     Volume
-        array (1, i, j, k), float32
+        array (1, i, j, k), float32; of a picture (channel, column, row, 1), values from 0 to 1, pixels of 1 mm
     SourceGrid
         as the file stores it; of a DICOM series columns, rows and slices
 
@@ -34,7 +36,43 @@ def read_image(path: Path) -> tuple[Volume, SourceGrid]:
     BadInput
         The suffix is unknown, or the file can't be read.
     """
+    if find_suffix(path.name) in PICTURE_SUFFIXES:
+        return read_flat(path)
     return _find(path.name)[0](path)
+
+
+def read_label_map(path: Path, names: dict[int, str]) -> LabelMap:
+    """Read a segmentation, axes turned to RAS+.
+
+    Parameters
+    ----------
+    path : ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``
+    names : label number -> name, background (0) left out
+
+    Raises
+    ------
+    BadInput
+        The file is no intact image of one volume, or holds a value that is no named label number.
+    """
+    if find_suffix(path.name) not in {".nrrd", ".mha"}:
+        return nifti.read_label_map(path, names)
+    from voxelight.storage.formats.itk import read_itk
+
+    array, grid = read_itk(path)
+    return nifti.name_labels(nifti.turn(array, grid), grid.geometry, names, path.name)
+
+
+def read_flat(path: Path) -> tuple[Volume, SourceGrid]:
+    """Read a picture as a volume of one slice, axes as its pixels are numbered: column, then row.
+
+    Raises
+    ------
+    BadInput
+        It can't be read.
+    """
+    picture = read_picture(path).transpose(2, 1, 0)[..., np.newaxis]
+    grid = place_grid((picture.shape[1], picture.shape[2], 1), np.eye(4))
+    return Volume(np.ascontiguousarray(picture), grid.geometry), grid
 
 
 def read_overview(path: Path, name: str = "", most: int = 192) -> Overview:

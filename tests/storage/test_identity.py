@@ -4,9 +4,10 @@ import uuid
 
 import pytest
 
+from voxelight.app.hospital.pseudonyms import name_person
 from voxelight.models.errors import NotFound, Refused, Unavailable
-from voxelight.storage.identity import IdentityKey
-from voxelight.storage.identity_links import SeriesIdentity, has_links, read_link, sweep_links, write_link
+from voxelight.storage.identity import IdentityKey, SeriesIdentity
+from voxelight.storage.identity_links import has_links, read_link, sweep_links, write_link
 from voxelight.storage.schema import Dataset, IdentityLink
 
 
@@ -92,3 +93,9 @@ def test_links_are_sealed_merged_and_swept(services, key):
             read_link(session, key, dataset.id, key.hash_uid("9"))
         assert sweep_links(session, dataset.id) == 1
         assert not has_links(session)
+
+
+def test_a_made_up_uid_does_not_give_the_label_of_a_person(key):
+    label = name_person(key, "HOSP", "4711")
+    assert label != name_person(key, "HOSP", "4712")
+    assert label[1:] not in f"{int(key.hash_uid('patient/HOSP/4711').rpartition('.')[2]):032x}"

@@ -10,10 +10,12 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from monai.networks.nets import UNet
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from scipy import ndimage
 from torch import nn
 
 from voxelight.app.pipelines.segmenters import find_known
-from voxelight.medseg.segment import build_segmenter, segment
+from voxelight.medseg.segment import build_segmenter, prepare, segment
+from voxelight.medseg.transforms import cut
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.models.values import Geometry, Volume
 from voxelight.storage.imports import Wishes, import_model
@@ -256,7 +258,7 @@ def test_a_pickle_that_would_run_code_is_not_run(bundle, models, capsys):
     assert "run" not in capsys.readouterr().out
 
 
-def write_onnx(path, last="Softmax"):
+def write_onnx(path, last="Softmax", shape=SHAPE):
     """One convolution, channels last as models from Keras have it."""
     rng = np.random.default_rng(5)
     kernel = rng.normal(size=(2, 1, 3, 3, 3)).astype(np.float32)
@@ -266,7 +268,7 @@ def write_onnx(path, last="Softmax"):
         helper.make_node("Transpose", ["found"], ["back"], perm=[0, 2, 3, 4, 1]),
         helper.make_node(last, ["back"], ["output"], **({"axis": -1} if last == "Softmax" else {})),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *SHAPE, channels])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *shape, channels])
             for name, channels in (("input", 1), ("output", 2))]  # fmt: skip
     graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [numpy_helper.from_array(kernel, "kernel")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
@@ -307,7 +309,9 @@ def test_a_raidionics_model_gives_what_its_network_gives(raidionics, image, mode
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("output_spacing=1.0,0.9,2.0\nnew_axial_size=128,128,144", "new_axial_size = 128,128,144"),
+        ("output_spacing=1.0,0.9,2.0\nnew_axial_size=128,128", r"slab_size = \(none\)"),
+        ("output_spacing=1.0,0.9,2.0\nnew_axial_size=128", "2 or 3 positive numbers"),
+        ("output_spacing=1.0,0.9,2.0\ncrop_background=brain_mask", "crop_background = brain_mask"),
         ("output_spacing=1.0,0.9,2.0\nnormalization_method_=x\nintensity_clipping_values=-150,250", "clipping_values"),
         ("output_spacing=", "output_spacing"),
     ],
@@ -316,6 +320,51 @@ def test_what_raidionics_asks_for_and_is_not_understood_is_refused(line, reason,
     (raidionics[0] / "pre_processing.ini").write_text(INI.replace("output_spacing=1.0,0.9,2.0", line))
     with pytest.raises(BadInput, match=reason):
         import_model(raidionics[0], Wishes("refused"), models)
+
+
+def test_a_raidionics_model_of_whole_volumes_reads_any_field_at_one_size(raidionics, image, models, tmp_path):
+    folder, _ = raidionics
+    kernel = write_onnx(folder / "model.onnx", shape=(20, 30, 12))
+    line = "output_spacing=1.0,0.9,2.0\nnew_axial_size=20,30,12"
+    (folder / "pre_processing.ini").write_text(INI.replace("output_spacing=1.0,0.9,2.0", line))
+    recipe = import_model(folder, Wishes("whole"), models).recipe
+    assert (recipe.shape, recipe.patch) == ((20, 30, 12), (20, 30, 12))
+    smooth = ndimage.gaussian_filter(image.array[0], 2)  # so that two ways of interpolating agree
+    seen = nn.functional.interpolate(torch.from_numpy(smooth)[None, None], size=(20, 30, 12), mode="trilinear")
+    found = nn.functional.conv3d((seen - seen.mean()) / seen.std(), torch.from_numpy(kernel), padding=1).softmax(1)
+    expected = nn.functional.interpolate(found, size=SHAPE, mode="trilinear").argmax(1)[0].numpy()
+    labels = run(tmp_path, "whole", Volume(smooth[None], image.geometry))
+    inner = (slice(2, -2),) * 3
+    assert len(np.unique(expected[inner])) > 1
+    assert np.mean(labels[inner] == expected[inner]) > 0.95
+
+
+def test_a_raidionics_model_of_slabs_keeps_the_proportions_of_the_third_axis(raidionics, image, models, tmp_path):
+    folder, _ = raidionics
+    write_onnx(folder / "model.onnx", shape=(16, 24, 4))
+    line = "output_spacing=1.0,0.9,1.0\nnew_axial_size=16,24"
+    text = INI.replace("output_spacing=1.0,0.9,2.0", line) + "slab_size=4\n"
+    (folder / "pre_processing.ini").write_text(text)
+    recipe = import_model(folder, Wishes("slabs"), models).recipe
+    assert (recipe.shape, recipe.patch) == ((16, 24, 0), (16, 24, 4))
+    [(grid, _)] = prepare(image, recipe).fields
+    assert grid.shape == (16, 24, 16)
+    assert run(tmp_path, "slabs", image).shape == SHAPE
+
+
+def test_a_raidionics_model_that_crops_reads_the_head_and_leaves_the_air(raidionics, image, models, tmp_path):
+    folder, _ = raidionics
+    (folder / "pre_processing.ini").write_text(INI.replace("cropping=none", "cropping=minimum"))
+    import_model(folder, Wishes("cropped"), models)
+    head = (slice(3, 13), slice(4, 20), slice(1, 7))
+    padded = np.zeros_like(image.array)
+    padded[(0, *head)] = image.array[(0, *head)].clip(60)
+    found = run(tmp_path, "cropped", Volume(padded, image.geometry))
+    (folder / "pre_processing.ini").write_text(INI)
+    import_model(folder, Wishes("plain"), models)
+    alone = run(tmp_path, "plain", Volume(padded[(slice(None), *head)], cut(image.geometry, head)))
+    np.testing.assert_array_equal(found[head], alone)
+    assert not np.delete(found, np.r_[3:13], axis=0).any()
 
 
 def test_a_network_of_another_kind_is_refused(raidionics, models):

@@ -3,6 +3,8 @@
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -227,6 +229,24 @@ def test_embedding_again_replaces(shelf):
         rows.append(NewEmbedding(rows[0].space, "nothing", np.zeros(DIM)))
         assert write_embeddings(session, Owner(scan), rows) == 1
     assert len(look(draw(1, seed=30)[0].astype(np.float32))) == 1
+
+
+def test_owners_that_change_places_do_not_wait_for_each_other_for_ever(shelf):
+    services, _, keep, _ = shelf
+    spaces = [Space("made-up", "picture", DIM), Space("another", "picture", DIM)]
+    owners = [Owner(keep(draw(2), "a")), Owner(keep(draw(2), "b"))]
+    together = Barrier(2)
+
+    def write(number):
+        for turn in range(40):
+            rows = [NewEmbedding(spaces[(number + turn) % 2], "made", draw(1)[0])]
+            together.wait(60)
+            with services.stores.sessions.begin() as session:
+                write_embeddings(session, owners[number], rows)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    assert len(read_all(services)[0]) == 2
 
 
 def test_a_condition_narrows_the_search(shelf):

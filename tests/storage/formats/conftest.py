@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
+from pydicom.sequence import Sequence
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray | None = None, version: int = 1, **fields) -> bytes:
@@ -36,3 +38,37 @@ def write_nifti(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(name="nifti_bytes")
 def nifti_bytes_fixture() -> Callable[..., bytes]:
     return nifti_bytes
+
+
+def _make_enhanced(paths: list[Path], target: Path) -> Path:
+    """Join slices to one enhanced MR file, frames in a mixed order."""
+    headers = [dcmread(path) for path in paths]
+    order = [3, 0, 5, 1, 4, 2]
+    joined = dcmread(paths[0])
+    joined.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    joined.NumberOfFrames = len(headers)
+    joined.PixelData = b"".join(headers[place].PixelData for place in order)
+    shared, measures, plane = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = joined.PixelSpacing, joined.SliceThickness
+    plane.ImageOrientationPatient = joined.ImageOrientationPatient
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([plane])
+    joined.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for place in order:
+        frame, position, values = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = headers[place].ImagePositionPatient
+        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = "2", "-5", "US"
+        frame.PlanePositionSequence = Sequence([position])
+        frame.PixelValueTransformationSequence = Sequence([values])
+        frames.append(frame)
+    joined.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(joined, keyword)
+    joined.save_as(target)
+    return target
+
+
+@pytest.fixture
+def make_enhanced() -> Callable[[list[Path], Path], Path]:
+    """Join classic slices to one enhanced multi-frame file."""
+    return _make_enhanced

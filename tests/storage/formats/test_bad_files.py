@@ -129,7 +129,7 @@ NIFTI: dict[str, tuple[str, Callable[[Encode], bytes], tuple[str, ...]]] = {
 }
 
 OTHERS: dict[str, tuple[str, Callable[[], bytes], tuple[str, ...]]] = {
-    "npy": ("a.npy", lambda: npy(np.ones(3)), ("a NumPy array", "plain .npy is not supported yet", ".mat")),
+    "npy": ("a.npy", lambda: npy(np.ones(3)), ("a NumPy array", "a plain .npy says nothing of its trials", ".mat")),
     "npy of objects": ("a.npy", lambda: npy(np.array([{}], object)), ("a NumPy array", "run code")),
     "npz": ("a.npz", lambda: b"PK\3\4" + bytes(60), ("a ZIP archive", "run code")),
     "pickle": ("a.pkl", lambda: pickle.dumps([1]), ("a Python pickle", "safetensors")),
@@ -144,7 +144,11 @@ OTHERS: dict[str, tuple[str, Callable[[], bytes], tuple[str, ...]]] = {
     },
     "pickle that calls": ("a.tsv", lambda: b"cos\nsystem\n(S'true'\ntR.", ("a Python pickle",)),
     "npy called MATLAB": ("a.mat", lambda: npy(np.ones(3)), ("a NumPy array",)),
-    "unknown suffix": ("a.xyz", lambda: b"\0\1\2", ("a file of no known kind", ".nii, .nii.gz, .mat, .tsv, .png")),
+    "unknown suffix": (
+        "a.xyz",
+        lambda: b"\0\1\2",
+        ("a file of no known kind", ".nii, .nii.gz, .mat, .tsv, .json, .png"),
+    ),
     "no suffix": ("a", lambda: b"hello", ("plain text", "renaming is not enough")),
     "DICOM": ("a.dcm", lambda: bytes(128) + b"DICM", ("a DICOM file", "dcm2niix")),
     "MATLAB 7.3": ("a.mat", lambda: b"MATLAB 7.3 MAT-file, Platform".ljust(512), ("MATLAB 7.3", "-v7")),

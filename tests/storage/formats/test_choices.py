@@ -1,11 +1,17 @@
 """What can be read in more than one way is chosen by a person: two placements, several volumes."""
 
+import io
+
+import highdicom
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
 
 from voxelight.models.errors import BadInput
+from voxelight.models.values import LabelMap
 from voxelight.storage.formats.dicom.bundle import bundle_series, name_all
+from voxelight.storage.formats.dicom.segmentation import SegmentedBy, write_dicom_seg
 from voxelight.storage.formats.intake import inspect
 from voxelight.storage.formats.nifti import read_source_grid
 from voxelight.storage.formats.reading import Reading, settle
@@ -64,6 +70,9 @@ def test_an_angle_is_refused_though_no_corner_moves_far(tmp_path):
     nib.save(image, tmp_path / "a.nii")
     with pytest.raises(BadInput, match=r"turned by 0\.60 degrees"):
         inspect(tmp_path / "a.nii", "a.nii")
+    image.set_qform(turned(0.4), 1)
+    nib.save(image, tmp_path / "b.nii")
+    assert np.allclose(read_source_grid(tmp_path / "b.nii").affine, turned(0)), "less than half a degree is let be"
 
 
 def test_units_count_before_the_distance_does(tmp_path):
@@ -129,6 +138,72 @@ def test_each_volume_of_a_series_becomes_an_archive_of_its_own(write_dicom, tmp_
     assert first.shape == second.shape
     assert first.shape[1:].count(3) == 1
     assert not np.array_equal(first, second)
+
+
+def join(paths, target):
+    """Join slices to one enhanced file, each frame with its echo time in a sequence, frames in a mixed order."""
+    order = [3, 0, 5, 1, 4, 2]
+    headers = [dcmread(path) for path in paths]
+    joined = dcmread(paths[0])
+    joined.SOPClassUID = joined.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    joined.NumberOfFrames = len(headers)
+    joined.PixelData = b"".join(headers[place].PixelData for place in order)
+    shared, measures, plane = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = joined.PixelSpacing, joined.SliceThickness
+    plane.ImageOrientationPatient = joined.ImageOrientationPatient
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    joined.SharedFunctionalGroupsSequence = [shared]
+    joined.PerFrameFunctionalGroupsSequence = []
+    for place in order:
+        frame, position, echo = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = headers[place].ImagePositionPatient
+        echo.EffectiveEchoTime = float(headers[place].EchoTime)
+        frame.PlanePositionSequence, frame.MREchoSequence = [position], [echo]
+        joined.PerFrameFunctionalGroupsSequence.append(frame)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "EchoTime", "AcquisitionNumber"):
+        delattr(joined, keyword)
+    joined.save_as(target)
+    return target
+
+
+def test_volumes_of_one_enhanced_file_are_told_apart_frame_by_frame(write_dicom, tmp_path):
+    """Its frames can't be parted, so each scan keeps the whole file and says which volume is meant."""
+    classic, enhanced = tmp_path / "classic", tmp_path / "enhanced"
+    for folder in (enhanced, tmp_path / "out", tmp_path / "apart"):
+        folder.mkdir()
+    join(write_dicom(classic, change=echoes), enhanced / "joined.dcm")
+    with pytest.raises(BadInput, match=r"2 volumes of 3 slices.*1: EffectiveEchoTime 10\.0; 2: Eff.* 80\.0"):
+        read_image(pack(tmp_path, "enhanced"))
+    found = bundle_series([enhanced], tmp_path / "out")
+    assert [each.facts["volume_is"] for each in found] == ["EffectiveEchoTime 10.0", "EffectiveEchoTime 80.0"]
+    for one, other in zip(found, bundle_series([classic], tmp_path / "apart"), strict=True):
+        (ours, grid), (expected, classic_grid) = read_image(one.path), read_image(other.path)
+        assert np.array_equal(ours.array, expected.array)
+        assert np.allclose(grid.affine, classic_grid.affine)
+        assert inspect(one.path, one.name).facts["slices"] == 3
+
+
+def test_a_segmentation_of_one_volume_refers_to_its_frames_alone(write_dicom, tmp_path):
+    for folder in ("enhanced", "out"):
+        (tmp_path / folder).mkdir()
+    joined = dcmread(join(write_dicom(tmp_path / "classic", change=echoes), tmp_path / "enhanced/joined.dcm"))
+    for bundle in bundle_series([tmp_path / "enhanced"], tmp_path / "out"):
+        volume, _ = read_image(bundle.path)
+        array = (np.random.default_rng(0).random(volume.geometry.shape) > 0.5).astype(np.uint8)
+        labels = LabelMap(array, volume.geometry, {1: "lesion"})
+        content = write_dicom_seg(labels, bundle.path, SegmentedBy("a model", "1"))
+        header = dcmread(io.BytesIO(content))
+        read = highdicom.seg.segread(io.BytesIO(content)).get_volume(combine_segments=True)
+        assert int((read.array > 0).sum()) == int(array.sum())
+        assert len(header.PerFrameFunctionalGroupsSequence) == 3
+        for frame, groups in zip(header.pixel_array, header.PerFrameFunctionalGroupsSequence, strict=True):
+            [source] = groups.DerivationImageSequence[0].SourceImageSequence
+            referred = joined.PerFrameFunctionalGroupsSequence[source.ReferencedFrameNumber - 1]
+            corner = groups.PlanePositionSequence[0].ImagePositionPatient
+            assert referred.PlanePositionSequence[0].ImagePositionPatient == corner
+            assert f"EffectiveEchoTime {referred.MREchoSequence[0].EffectiveEchoTime}" == bundle.facts["volume_is"]
+            voxel = np.linalg.inv(volume.geometry.affine) @ np.diag([-1, -1, 1, 1]) @ [*map(float, corner), 1]
+            assert int(frame.sum()) == int(array[..., round(voxel[2])].sum())
 
 
 def pack(folder, name):

@@ -1,6 +1,7 @@
 import gzip
 import itertools
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from voxelight.medseg.colours import find_colour
 from voxelight.models.errors import BadInput
 from voxelight.models.values import LabelMap
+from voxelight.storage.formats.label_names import read_label_names
 from voxelight.storage.formats.nifti import (
     read_label_map,
     read_mask,
@@ -208,6 +211,36 @@ def test_a_nifti_2_source_gets_a_nifti_2_label_map_with_its_affine_to_the_last_b
     written = nib.load(tmp_path / "labels.nii")
     assert isinstance(written, nib.Nifti2Image)
     assert np.array_equal(written.affine, nib.load(source).affine)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_label_map_carries_the_names_of_its_labels(version, write_nifti, tmp_path):
+    """Read by nibabel as the extension that the standard registers for Caret, with voxels where they were."""
+    source = write_nifti("image.nii", numbered(), affine_of("LAS"), version=version)
+    volume, grid = read_volume(source), read_source_grid(source)
+    names = {1: "hippocampus & amygdala", 7: "left <anterior>"}
+    array = np.where(volume.array[0] > 30, 7, 1).astype(np.uint8)
+    write_label_map(tmp_path / "labels.nii.gz", LabelMap(array, volume.geometry, names), grid)
+    written = nib.load(tmp_path / "labels.nii.gz")
+    [extension] = written.header.extensions
+    assert extension.get_code() == 30
+    table = ElementTree.fromstring(extension.content.rstrip(b"\0")).find("VolumeInformation/LabelTable")
+    assert {int(label.get("Key")): label.text for label in table} == {0: "???"} | names
+    red = [float(label.get("Red")) for label in table if label.get("Key") == "1"]
+    assert red == pytest.approx([int(find_colour(1)[1:3], 16) / 255], abs=1e-4)
+    np.testing.assert_array_equal(nib.as_closest_canonical(written).dataobj, array)
+    if version == 1:  # ITK reads no other
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "labels.nii.gz")).T, written.dataobj)
+    assert read_label_names(tmp_path / "labels.nii.gz") == names
+    assert read_label_names(source) == {}
+
+
+@pytest.mark.parametrize("content", [b"<CaretExtension>", b'<!DOCTYPE a [<!ENTITY b "c">]><a/>', b"\xff\xfe", b""])
+def test_a_spoilt_table_of_labels_names_nothing(content, tmp_path):
+    image = nib.Nifti1Image(numbered(), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(30, content))
+    nib.save(image, tmp_path / "labels.nii")
+    assert read_label_names(tmp_path / "labels.nii") == {}
 
 
 def test_stored_scaling_is_applied(tmp_path):
