@@ -22,10 +22,12 @@ Maker = Callable[[Stores, uuid.UUID, dict[str, Any], str], JobOutcome]
 
 ACTIONS = {
     "evaluate": "voxelight.app.pipelines.evaluated_files:make_evaluation",
+    "evaluate-maps": "voxelight.app.pipelines.evaluated_maps_files:make_evaluation",
     "relevance": "voxelight.app.pipelines.relevance:make_relevance",
 }
 ROLES = {
     "evaluate": ("evaluation", "evaluation_data", "evaluation_table"),
+    "evaluate-maps": ("maps_evaluation", "maps_evaluation_data", "maps_evaluation_table"),
     "relevance": ("relevance", "relevance_map", "relevance_facts"),
 }
 _STARTS = "starts"  # counted where the reason of a failure stands later

@@ -67,7 +67,7 @@ class TensorBoardLog:
         writer = self._open(None)
         for row in rows:
             for name in row.keys() - {"step"}:
-                writer.add_scalar(name.replace(" ", "/"), row[name], int(row["step"]))
+                writer.add_scalar(name.replace(" ", "/", 1), row[name], int(row["step"]))
         writer.flush()
 
     def rewind(self, step: int) -> None:

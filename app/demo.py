@@ -4,9 +4,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxelight.app.cli.intake import keep_once
 from voxelight.app.schemas import (
+    DECODING,
     DatasetRequest,
     JobAnswer,
     JobRequest,
@@ -20,11 +22,16 @@ from voxelight.storage.artifacts import hash_file
 from voxelight.storage.fetch import PUBLIC_DATA, find_betas_files
 from voxelight.storage.formats.template import find_template
 
+if TYPE_CHECKING:
+    from voxelight.models.values import Betas, Stimuli
+
 CarryOut = Callable[[JobAnswer], JobAnswer]
 PURPOSE = "demonstration of this software"
 PREFIX = "demo-"  # of the names of its data sets
 TEMPLATE_DATASET = f"{PREFIX}template"
 _MIYAWAKI_FOLDER = "fmri_miyawaki2008"
+_TINY_FOLDER = "tiny_imagenet_64"
+_TINY = "tiny"
 _DIGITS = 8
 _CROPS = 8  # of each photograph: enough to look at, and quick
 
@@ -83,6 +90,78 @@ def ask_decoding(services: Services, data: Path | None = None) -> JobRequest:
     return JobRequest(kind="reconstruct", recipe=recipe, dataset=scans[0].dataset, scans=[scan.id for scan in scans])
 
 
+def decode_unseen(services: Services, carry_out: CarryOut, out: Path, data: Path | None) -> Finished:
+    """Reconstruct and caption pictures that no network of the tiny profile has seen, and evaluate what came out.
+
+    Parameters
+    ----------
+    services : where everything is stored
+    carry_out : sees a job to its end
+    out : a folder ``tiny-*`` below it, another for other pictures, gets the pictures, ``grid.png`` and ``report.html``
+    data : folder that may hold ``tiny_imagenet_64``, of which pictures were kept aside; without it, photographs that
+        scikit-image ships are shown
+    """
+    request = ask_unseen(services, data)
+    done = _finish(services, carry_out, request, out / request.dataset.removeprefix(PREFIX))
+    if done.job.status == "done":
+        _write_report(services, done)
+    return done
+
+
+def ask_unseen(services: Services, data: Path | None = None) -> JobRequest:
+    """Take the sample of the tiny profile in, unless it is there, and return a request to decode it."""
+    from voxelight.storage.formats.export import write_betas
+
+    betas, stimuli, source = _read_sample(data)
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_betas(Path(folder), "simulated", betas, stimuli)
+        dataset = DatasetRequest(
+            name=f"{PREFIX}tiny-{hash_file(files.betas)[:_DIGITS]}",
+            consent="simulated",
+            purpose=PURPOSE,
+            source=source,
+            simulated=True,
+        )
+        scans = _keep(services, dataset, files.paths)
+    ids = [scan.id for scan in scans]
+    return JobRequest(kind="decode", recipe=_TINY, dataset=dataset.name, scans=ids, options={"preset": "fast"})
+
+
+def _read_sample(data: Path | None) -> "tuple[Betas, Stimuli, str]":
+    """Return simulated betas that come along with the tiny profile, the pictures they answer to, and what these are."""
+    import numpy as np
+
+    from voxelight.models.values import Stimuli
+    from voxelight.models.weights import load_weights, read_words
+    from voxelight.neuro.tiny.sample import crop_sample, name_trials
+    from voxelight.storage.formats.class_pictures import read_class_pictures
+
+    betas = {name: values.float().numpy() for name, values in load_weights("tiny-sample").items()}
+    folder = data / _TINY_FOLDER if data else None
+    if folder is None or not folder.is_dir():
+        stimuli = crop_sample()
+        return name_trials(betas["photographs"], stimuli), stimuli, "simulated from photographs of scikit-image"
+    found = read_class_pictures(folder, read_words("tiny-sample")["held_out"])
+    images = found.pixels.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
+    stimuli = Stimuli(images, np.array(found.keys))
+    return name_trials(betas["held_out"], stimuli), stimuli, "simulated from pictures of Tiny ImageNet kept aside"
+
+
+def _write_report(services: Services, done: Finished) -> None:
+    """Evaluate a job beside its control rows, and draw what was seen beside what was made of it."""
+    from voxelight.app.pipelines.evaluated import Wishes, evaluate
+    from voxelight.neuro.evaluate.page import write_page
+    from voxelight.neuro.evaluate.sheet import draw_sheet
+    from voxelight.storage.formats.images import write_png
+    from voxelight.storage.formats.streams import replacing
+
+    wishes = Wishes(sessions="40 simulated sessions", ceiling=True, device=services.settings.device)
+    evaluation = evaluate(services.stores, done.job.id, wishes)
+    write_png(done.folder / "grid.png", draw_sheet(evaluation, f"{done.job.recipe}: pictures that it has not seen"))
+    with replacing(done.folder / "report.html") as file:
+        file.write(write_page(evaluation).encode())
+
+
 def find_recording(data: Path | None) -> Path | None:
     """Return the first ``.mat`` of Miyawaki et al. (2008) below a folder of data sets."""
     return next(iter(sorted((data / _MIYAWAKI_FOLDER).glob("*.mat"))), None) if data else None
@@ -130,7 +209,7 @@ def _finish(services: Services, carry_out: CarryOut, request: JobRequest, folder
     """Submit a job, see it to its end and ask the database what it gave."""
     job = carry_out(services.jobs.submit(request))
     results = list(services.results.walk(ResultQuery(job=job.id)))
-    if request.kind == "reconstruct":
+    if request.kind in DECODING:
         from voxelight.app.cli.recordings import export_decoded
 
         export_decoded(services, job, results, folder)

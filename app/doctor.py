@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from voxelight.app.bootstrap import open_blobs
 from voxelight.app.pipelines import PIPELINES, find_pipeline
 from voxelight.app.schemas import Wire
 from voxelight.app.services import find_version
 from voxelight.app.settings import Settings
 from voxelight.models.errors import VoxelightError
 from voxelight.models.weights import WEIGHTS, verify
-from voxelight.storage.artifacts import BlobStore
 from voxelight.storage.database import is_current, open_engine
 
 OLDEST_PYTHON = (3, 11)
@@ -105,13 +105,13 @@ def _look_at_database(settings: Settings) -> Iterator[Check]:
 
 def _look_at_blobs(settings: Settings) -> Iterator[Check]:
     settings.home.mkdir(parents=True, exist_ok=True)
-    store = BlobStore(settings.resolved_blobs_url, settings.spool, settings.blobs_options)
+    store = open_blobs(settings)
     content = uuid.uuid4().bytes  # new each time, so that it is really written; the next sweep reclaims it
     same = store.read(store.put_bytes(content).sha256) == content
     yield Check(
         name="blob store",
         ok=same,
-        found=f"{settings.resolved_blobs_url}, {'written and read' if same else 'read back other bytes'}",
+        found=f"{settings.shown_blobs_url}, {'written and read' if same else 'read back other bytes'}",
         remedy="" if same else "Check the disk or the object store.",
     )
 

@@ -93,7 +93,9 @@ def _lead(name: str, link: str) -> str:
         return link
     target, _, anchor = link.partition("#")
     inside = (FOLDER / name).parent.joinpath(target).resolve().is_relative_to(FOLDER.resolve())
-    return f"{target.removesuffix(_ENDING) if inside else ''}{'#' if anchor or not inside else ''}{anchor}"
+    if not inside:
+        return "#"
+    return f"{target.removesuffix(_ENDING)}{'#' if anchor else ''}{anchor}"
 
 
 def _let_scroll(html: str, title: str) -> str:

@@ -189,10 +189,8 @@ def _embed_segmentation(session: Session, stores: Stores, run: Run) -> list[NewE
 
 
 def _describe_volume(stores: Stores, scan: Scan, volumes_ml: dict[str, float] | None = None) -> NDArray[np.float32]:
-    from voxelight.storage.formats.volumes import read_overview
-
     with stores.blobs.local_file(scan.blob_sha256, scan.name) as path:
-        image, geometry = read_overview(path, scan.name)
+        image, geometry = stores.checks.read_overview(path)
     return describe_case(image, geometry, volumes_ml)
 
 

@@ -6,6 +6,7 @@ from voxelight.models.errors import VoxelightError
 
 KINDS = {
     400: ("bad-request", "Can't be read"),
+    401: ("unauthenticated", "Not signed in"),
     403: ("refused", "Not allowed"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
@@ -18,9 +19,11 @@ KINDS = {
     421: ("wrong-host", "Meant for another host"),
     422: ("bad-input", "Can't be used as it is"),
     423: ("locked", "In use by another request"),
+    429: ("too-many-requests", "Too many requests"),
     460: ("wrong-checksum", "Damaged on its way"),
     500: ("internal", "Fault of this software"),
     503: ("unavailable", "Not available now"),
+    507: ("quota-reached", "No more room for this"),
 }
 
 

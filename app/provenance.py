@@ -15,12 +15,12 @@ def describe(provenance: Provenance, inputs: dict[str, str]) -> dict[str, Any]:
     return asdict(provenance) | {"inputs_sha256": inputs}
 
 
-@cache
+@cache  # of the code that this process loaded, whatever is checked out later
 def find_revision() -> str:
     """Return the version of this software, with the git revision where it runs from a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:
-        revision = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        revision = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return find_version()
     return f"{find_version()}+g{revision}"

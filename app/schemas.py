@@ -11,15 +11,16 @@ DECODING_NOTICE = "Model estimate, not a photograph of thought. Not for clinical
 RANDOM_NOTICE = f"RANDOM WEIGHTS: these pictures mean nothing. {DECODING_NOTICE}"
 
 Consent = Literal["none", "given", "public", "simulated"]
-JobKind = Literal["segment", "reconstruct", "decode", "train-segmenter"]
+CONSENT_NOTE = "what the consent says: who approved it, what it covers, until when; no name of a person"
+JobKind = Literal["segment", "reconstruct", "decode", "train-segmenter", "train-decoder", "train-linear", "glm"]
 DECODING = ("reconstruct", "decode")
 QueueName = Literal["cpu", "gpu"]
 Priority = Annotated[int, Field(ge=-2, le=2)]
 PRIORITIES = {-2: "lowest", -1: "low", 0: "normal", 1: "high", 2: "highest"}
 Verdict = Literal["accept", "reject", "unsure", "none"]
 _METRIC = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}(\[[^\[\]]{1,200}\])?"
-_NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)?"
-MetricText = Annotated[str, StringConstraints(pattern=rf"^{_METRIC}:{_NUMBER}\.\.{_NUMBER}$", max_length=400)]
+NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?)?"
+MetricText = Annotated[str, StringConstraints(pattern=rf"^{_METRIC}:{NUMBER}\.\.{NUMBER}$", max_length=400)]
 SortText = Annotated[str, StringConstraints(pattern=rf"^-?{_METRIC}$", max_length=300)]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
 
@@ -64,7 +65,9 @@ class DatasetRequest(Sent):
     """A new data set."""
 
     name: Label
+    project: Label | None = Field(None, description="whose members see it; empty: the one that there is, else default")
     consent: Consent = Field("none", description="on what ground the data may be decoded")
+    consent_note: str = Field("", max_length=2000, description=CONSENT_NOTE)
     purpose: str = Field("", max_length=2000, description="what the data may be used for")
     licence: str = Field("", max_length=200)
     source: str = Field("", max_length=2000, description="where the data come from, with their citation")
@@ -72,12 +75,22 @@ class DatasetRequest(Sent):
     keeps_headers: bool = Field(
         False, description="clinical and local: headers keep who was scanned, and nothing of it can be exported"
     )
+    removes_faces: bool = Field(
+        False, description="take faces out of heads on their way in; one from which it can't be taken is held"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> "DatasetRequest":
+        if self.keeps_headers and self.removes_faces:
+            raise ValueError("a clinical data set keeps its files as they come: leave out one of the two")
+        return self
 
 
 class DatasetChange(Sent):
     """What may be changed on a data set afterwards."""
 
     consent: Consent | None = None
+    consent_note: str | None = Field(None, max_length=2000, description=CONSENT_NOTE)
     purpose: str | None = Field(None, max_length=2000)
     licence: str | None = Field(None, max_length=200)
     source: str | None = Field(None, max_length=2000)
@@ -88,12 +101,15 @@ class DatasetAnswer(Wire):
 
     id: uuid.UUID
     name: str
+    project: str
     consent: Consent
+    consent_note: str
     purpose: str
     licence: str
     source: str
     simulated: bool
     keeps_headers: bool
+    removes_faces: bool
     subjects: int
     scans: int
     created_at: datetime
@@ -127,7 +143,7 @@ class ScanAnswer(Wire):
     geometry: dict[str, Any]
     facts: dict[str, Any]
     warnings: list[Any]
-    deid_status: str = Field(description="clean, cleaned, kept (clinical and local) or held")
+    deid_status: str = Field(description="clean, cleaned, kept (clinical and local), held, defaced or deface-failed")
     held: str = Field(description="why a person must look at it before any job may take it; else empty")
     sha256: str = Field(description="of what is stored; facts hold `source_sha256` where the upload was another")
     thumbnail_sha256: str | None
@@ -340,7 +356,11 @@ class RecipeAnswer(Wire):
     model: str
     weights_sha256: str
     licence: str
+    takes: list[str] = Field(
+        default_factory=list, description="kinds of scans that it reads, where others of its kind read more"
+    )
     random_weights: bool = False
+    generators: list[str] = Field(default_factory=list, description="of a linear decoder, one of which a job may name")
 
 
 class HealthAnswer(Wire):

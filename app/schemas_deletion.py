@@ -33,7 +33,20 @@ class DeletionRequest(Sent):
     confirm: str = Field("", max_length=600, description="name of the data set, label of the subject, else the id")
     author: str = Field("", max_length=120, description="who deletes")
     reason: str = Field("", max_length=2000)
+    models: Literal["delete", "keep"] | None = Field(
+        None, description="what becomes of models that were trained on it; has to be said where there are any"
+    )
+    prove: bool = Field(False, description="search everything for it afterwards; takes as long as reading it all")
     dry_run: bool = Field(False, description="only say what would go")
+
+
+class SearchedAnswer(Wire):
+    """One place that was searched after a deletion: what was looked through, and what was found."""
+
+    place: str
+    things: int = Field(description="rows or files")
+    bytes: int
+    found: list[str] = Field(description="nothing, where all of it is gone")
 
 
 class DeletionAnswer(Wire):
@@ -48,6 +61,9 @@ class DeletionAnswer(Wire):
     sha256s: list[str]
     receipt: uuid.UUID | None
     url: str | None = Field(description="of the receipt")
+    models: list[str] = Field(description="models of this installation that were trained on it")
+    proof: list[SearchedAnswer] = Field(description="where it was searched for afterwards; empty: it was not asked for")
+    not_searched: list[str] = Field(description="what could not be searched for, and why")
 
 
 class ReceiptAnswer(Wire):
@@ -60,4 +76,5 @@ class ReceiptAnswer(Wire):
     reason: str
     counts: dict[str, int]
     sha256s: list[str]
+    proof: list[SearchedAnswer] = Field(description="where it was searched for afterwards")
     created_at: datetime

@@ -21,6 +21,7 @@ class SearchRequest(Sent):
     title: str = Field(min_length=1, max_length=200)
     slug: Label | None = Field(None, description="its name in addresses; made from the title where it is left out")
     query: ResultQuery
+    project: Label | None = Field(None, description="whose members see it; empty: the one that there is, else default")
 
 
 class SearchChange(Sent):
@@ -36,6 +37,7 @@ class SearchAnswer(Wire):
     id: uuid.UUID
     slug: str
     title: str
+    project: str
     query: ResultQuery
     url: str
     created_at: datetime

@@ -40,6 +40,10 @@ class Refused(VoxelightError):
     """The request is understood and not allowed, consent missing for one."""
 
 
+class Unauthenticated(Refused):
+    """Nobody has said who asks, or nobody believes it."""
+
+
 class Unavailable(VoxelightError):
     """Something outside this process is missing: a network, a device, a file of weights."""
 

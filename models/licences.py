@@ -33,6 +33,13 @@ LICENCES: dict[str, Licence] = {
         f"{_HUB}/datasets/pscotti/mindeyev2",
         "The licence of the data set on the hub is [not verified]; the code is MIT.",
     ),
+    "mindeye1": Licence(
+        "LicenseRef-not-verified",
+        f"{_HUB}/datasets/pscotti/naturalscenesdataset",
+        "The licence of the data set on the hub is [not verified]; the code is MIT. Trained on the Natural Scenes "
+        "Dataset, whose signed terms (naturalscenesdataset.org) forbid passing the data on.",
+    ),
+    "mit-versatile": Licence("MIT", f"{_HUB}/shi-labs/versatile-diffusion", "Keep the notice. [not verified]"),
     "openrail++": Licence(
         "LicenseRef-CreativeML-OpenRAIL++-M",
         f"{_HUB}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",

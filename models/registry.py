@@ -53,10 +53,16 @@ DECODERS: dict[str, str] = {
 
 NETWORKS: dict[str, str] = {
     "mindeye2": "voxelight.models.decoders.mindeye2:MindEye2Config",
+    "mindeye1": "voxelight.models.decoders.mindeye1:MindEye1Config",
+    "mindeye1-low-level": "voxelight.models.decoders.mindeye1:LowLevelConfig",
+    "variation-unet": "voxelight.models.diffusion.variation:VariationConfig",
+    "clip-vision": "voxelight.models.clip.vision:ClipVisionConfig",
     "sdxl-unet": "voxelight.models.diffusion.unet:UNetConfig",
     "autoencoder": "voxelight.models.diffusion.autoencoder:AutoencoderConfig",
     "clip-image": "voxelight.models.clip.image_encoder:ImageEncoderConfig",
     "sdxl-text": "voxelight.models.clip.text:TextEncoderConfig",
     "token-converter": "voxelight.models.captioning.converter:ConverterConfig",
+    "git-vision": "voxelight.models.captioning.git_vision:GitVisionConfig",
+    "clip-words": "voxelight.models.clip.words:WordsConfig",
     "git-captioner": "voxelight.models.captioning.git:CaptionerConfig",
 }

@@ -57,6 +57,31 @@ def plan_shards(part: str, entries: Sequence[Entry], limit: int) -> dict[str, li
     return {f"{part}-{i:05}-of-{len(shards):05}.safetensors": shard for i, shard in enumerate(shards, 1)}
 
 
+def write_halves(
+    folder: Path, part: str, tensors: Mapping[str, Tensor], limit: int, metadata: Mapping[str, str]
+) -> list[StoredFile]:
+    """Write tensors in half precision, those that are no floats as they are.
+
+    Parameters
+    ----------
+    folder : where there is no such file yet
+    part : first half of the files' names
+    tensors : on any device
+    limit : bytes of one file
+    metadata : what else the headers say
+
+    Raises
+    ------
+    BadInput
+        A number is too large for half precision.
+    """
+    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    entries = [
+        Entry(name, value, torch.float16 if value.is_floating_point() else value.dtype) for name, value in held.items()
+    ]
+    return [write_shard(folder / file, some, metadata) for file, some in plan_shards(part, entries, limit).items()]
+
+
 def write_shard(
     path: Path,
     entries: Sequence[Entry],

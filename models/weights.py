@@ -1,10 +1,12 @@
 """Weights by name: those that ship with the package, and the converted parts of published ones."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from voxelight.models.errors import BadInput, Conflict, NotFound, NotInstalled, Unavailable
@@ -27,7 +29,9 @@ class WeightsFile:
     sha256 : hash of the whole file
     licence : SPDX identifier
     source : the data and where its terms are
-    card : name of the model card in ``models/shipped``
+    card : name of the model card in ``models/shipped``; its licence file has the same name and ends in ``.LICENSE``
+    parts : part of a profile -> what its keys begin with in the file; empty where no profile takes the file
+    words : name of the file in ``models/shipped`` with the classes and the vocabulary of a captioner
     """
 
     file: str
@@ -35,6 +39,8 @@ class WeightsFile:
     licence: str
     source: str
     card: str
+    parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    words: str = ""
 
 
 def find_weights(name: str) -> WeightsFile:
@@ -108,17 +114,18 @@ def verify(content: bytes, known: WeightsFile) -> bytes:
 
 
 def load_part(folder: Path, name: str, part: str) -> "dict[str, Tensor]":
-    """Open a converted part of published weights.
+    """Open a part of weights that ship, or a converted part of published ones.
 
     Parameters
     ----------
-    folder : of all weights, as in the settings
-    name : published name
+    folder : of all weights, as in the settings; those that ship lie elsewhere
+    name : of the weights
     part : part of a profile, such as ``decoder``
 
     Returns
     -------
-    key of the network's ``state_dict`` -> tensor, mapped from the file: memory is taken when it is used
+    key of the network's ``state_dict`` -> tensor; published ones are mapped from the file: memory is taken when it
+        is used
 
     Raises
     ------
@@ -131,6 +138,10 @@ def load_part(folder: Path, name: str, part: str) -> "dict[str, Tensor]":
     """
     from safetensors import safe_open
 
+    if name in WEIGHTS:
+        prefix = _find_prefix(name, part)
+        whole = load_weights(name)
+        return {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
     found: dict[str, Tensor] = {}
     for stored in find_part(folder, name, part).files:
         path = folder / name / stored.file
@@ -143,7 +154,7 @@ def load_part(folder: Path, name: str, part: str) -> "dict[str, Tensor]":
 
 
 def find_part_sha256(folder: Path, name: str, part: str) -> str:
-    """Return the hash of a converted part as it was written: that of the lines of ``sha256sum`` for its files.
+    """Return the hash of a part: of the file that ships, or of the lines of ``sha256sum`` for its converted files.
 
     Raises
     ------
@@ -152,7 +163,21 @@ def find_part_sha256(folder: Path, name: str, part: str) -> str:
     Unavailable
         They were not fetched, or not converted.
     """
+    if name in WEIGHTS:
+        _find_prefix(name, part)
+        return weights_sha256(name)
     return find_part(folder, name, part).sha256
+
+
+def find_licence(name: str) -> str:
+    """Return the identifier of the licence of weights, shipped or published.
+
+    Raises
+    ------
+    NotFound
+        No weights have this name.
+    """
+    return WEIGHTS[name].licence if name in WEIGHTS else find_published(name).licence
 
 
 def verify_parts(folder: Path, manifest: Manifest) -> None:
@@ -183,10 +208,34 @@ def read_vocabulary(folder: Path, name: str) -> tuple[str, ...]:
     Unavailable
         They were not fetched, or not converted.
     """
+    if name in WEIGHTS:
+        return read_words(name)["vocabulary"]
     manifest = _require_manifest(folder, name)
     if manifest.vocabulary is None:
         raise NotFound(f"no vocabulary in {name}", "weights of a captioner", "Name another file.")
     return tuple((folder / name / manifest.vocabulary.file).read_text("utf-8").rstrip("\n").split("\n"))
+
+
+def read_words(name: str) -> dict[str, tuple[str, ...]]:
+    """Return the ``classes`` and the ``vocabulary`` of shipped weights, each in the order of its numbers.
+
+    Raises
+    ------
+    NotFound
+        No weights that ship have this name, or these have no words.
+    """
+    known = find_weights(name)
+    if not known.words:
+        raise NotFound(f"no vocabulary in {name}", "weights of a captioner", "Name another file.")
+    content = files("voxelight.models.shipped").joinpath(known.words).read_text("utf-8")
+    return {kind: tuple(words) for kind, words in json.loads(content).items()}
+
+
+def _find_prefix(name: str, part: str) -> str:
+    parts = WEIGHTS[name].parts
+    if part not in parts:
+        raise NotFound(f"the part {part!r} of {name}", f"one of {', '.join(parts) or '(none)'}", "Name another file.")
+    return parts[part]
 
 
 def find_part(folder: Path, name: str, part: str) -> PartRecord:
@@ -279,12 +328,67 @@ def _damaged(path: Path, found: str, expected: str) -> Conflict:
     return Conflict(f"{path} with {found}", expected, f"Remove the folder {path.parent} and convert the weights again.")
 
 
-WEIGHTS: dict[str, WeightsFile] = {
-    "hippocampus-agunet": WeightsFile(
-        file="hippocampus-agunet.safetensors",
-        sha256="18d2771cd62c7bfb7c1217e4dfb01be5adcfc6c6e9f65933bf4ff4e9bf5b90c8",
-        licence="CC-BY-SA-4.0",
-        source="Medical Segmentation Decathlon, Task04 Hippocampus (Antonelli et al. 2022, Simpson et al. 2019)",
-        card="hippocampus-agunet.md",
+# Of the profile `tiny`: name, sha256, part -> what its keys begin with.
+_TINY: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "tiny-image-text",
+        "ea29659891df13735a548359e38e7e4b3551e37fb18ec26989d9c17c77eb41b2",
+        {"image_encoder": "image."},
     ),
+    (
+        "tiny-autoencoder",
+        "ed78ca091fa203a4d0c35d9eaa458bd864a36ba8f105eb18637ca2b631232f7e",
+        {"autoencoder": ""},
+    ),
+    (
+        "tiny-unclip",
+        "aa1e0bab33516d0bd13135cf6106485696f5b8f199fa085e17db7456012df518",
+        {"unclip": ""},
+    ),
+    (
+        "tiny-captions",
+        "ff23c1731a08b6049fec084a0c9ed73601e9af72273e45d5b5f4eea79d302832",
+        {"converter": "converter.", "captioner": "captioner."},
+    ),
+    (
+        "tiny-decoder",
+        "e42b70d4ce2a3d1b1e37b7e5f93e85771ef10111468e6e47440b63febee02881",
+        {"decoder": ""},
+    ),
+    (
+        "tiny-sample",
+        "7538066c528656cd47bbe961555d65660749443e890c26c99b132f9887434cd3",
+        {},
+    ),
+)
+
+_HEADS = "Medical Segmentation Decathlon, Task04 Hippocampus (Antonelli et al. 2022, Simpson et al. 2019)"
+_NUCLEI = "2018 Data Science Bowl, BBBC038 (Caicedo et al. 2019)"
+_ALIKE, _FREE = "CC-BY-SA-4.0", "CC0-1.0"
+# Name, sha256, licence, source.
+_SEGMENTERS: tuple[tuple[str, str, str, str], ...] = (
+    ("hippocampus-agunet", "18d2771cd62c7bfb7c1217e4dfb01be5adcfc6c6e9f65933bf4ff4e9bf5b90c8", _ALIKE, _HEADS),
+    ("hippocampus-daunet", "e21345e5105499aeca7a4f00e8e0f8c95dbf6549c7554c1060bdd68c121667a2", _ALIKE, _HEADS),
+    ("hippocampus-cdal", "9f11d876a685d5a2b66bdd1feb6ead17f74226a7fd040e0b1fc6d61d2a51dad5", _ALIKE, _HEADS),
+    ("nuclei-msga", "7920556e4093abc1233975a6c82d69310684481037e6538010f3ea9a3e41663c", _FREE, _NUCLEI),
+    ("nuclei-cdal", "20966c2cf717ac17eba31d92fecad0bd486bf07e54d29011cc41a7a81465a7a9", _FREE, _NUCLEI),
+)
+
+WEIGHTS: dict[str, WeightsFile] = {
+    **{
+        name: WeightsFile(file=f"{name}.safetensors", sha256=sha256, licence=licence, source=source, card=f"{name}.md")
+        for name, sha256, licence, source in _SEGMENTERS
+    },
+    **{
+        name: WeightsFile(
+            file=f"{name}.safetensors",
+            sha256=sha256,
+            licence="LicenseRef-ImageNet-research",
+            source="Tiny ImageNet (Le and Yang 2015), of ImageNet (Deng et al. 2009); simulated subjects",
+            card="tiny.md",
+            parts=parts,
+            words={"tiny-captions": "tiny-words.json", "tiny-sample": "tiny-sample.json"}.get(name, ""),
+        )
+        for name, sha256, parts in _TINY
+    },
 }

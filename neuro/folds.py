@@ -10,6 +10,7 @@ from skimage import transform
 from voxelight.models.values import Betas, Stimuli
 from voxelight.neuro.betas import average_repeats, normalise, select_rows
 from voxelight.neuro.recipes import ReconstructionRecipe
+from voxelight.neuro.roi import choose_reliable, keep_voxels
 from voxelight.neuro.splits import Fold, Labels, Split, find_unit_ids, k_fold, leave_one_out
 
 
@@ -102,12 +103,14 @@ def reconstruct_fold(
 
 
 def prepare_fold(betas: Betas, fold: Fold, recipe: ReconstructionRecipe) -> tuple[Betas, Betas]:
-    """Return the training rows and the held-out rows of a fold, normalised and then averaged over repeats.
+    """Return the training rows and the held-out rows of a fold, normalised, voxels chosen, and averaged over repeats.
 
     Training rows are averaged inside each unit, so that the folds that choose alpha can hold whole units out again;
     held-out rows are averaged over all trials of a stimulus.
     """
     scaled = normalise(betas, fold.train, recipe.normalisation)
+    if recipe.voxels is not None:
+        scaled = keep_voxels(scaled, choose_reliable(scaled, fold.train, recipe.voxels).places)
     train, test = select_rows(scaled, fold.train), select_rows(scaled, fold.test)
     if recipe.repeats == "averaged":
         train = average_repeats(train, within=find_unit_ids(train, recipe.unit))

@@ -28,11 +28,15 @@ RESERVE_GIB = 2.0
 UNET_MAPS, AUTOENCODER_MAPS, DECODER_MAPS, OTHER_NUMBERS = 18, 12, 80, 16 << 20
 # What works least first: a part is moved out only while it rests, and costs its own size in transfers once a call.
 OFFLOAD_ORDER = (
-    *("text", "decoder", "refiner", "unclip", "image_encoder", "captioner"),
+    *("text", "decoder", "low_level", "refiner", "unclip", "variation", "image_encoder", "captioner"),
     *("refiner_autoencoder", "blurry", "autoencoder"),
 )
-TOKEN_PARTS = ("decoder", "converter", "captioner")
+TOKEN_PARTS = ("decoder", "low_level", "converter", "captioner")
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+class OutOfMemory(Unavailable):
+    """The device ran out of memory with a batch that was to fit."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,14 @@ def explain_shortage(plan: MemoryPlan) -> Iterator[None]:
 
     Raises
     ------
-    Unavailable
+    OutOfMemory
         It did.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         smaller = f"a batch of {plan.batch // 2}, or " if plan.batch > 1 else ""
-        raise Unavailable(
+        raise OutOfMemory(
             f"too little memory for {plan.batch} images at once ({str(error).partition('. ')[0]})",
             f"about {plan.need_gib:.1f} GiB for this job alone",
             f"End what else uses the device, or choose {smaller}a smaller memory, which moves parts out that rest.",
@@ -145,12 +149,12 @@ def estimate_activations(profile: Profile, part: str, dtype: str) -> float:
     """Return the GiB of activations that one image needs in one part while it works, two streams where it is guided."""
     config = profile.parts[part].build_config()
     match profile.parts[part].network:
-        case "sdxl-unet":
+        case "sdxl-unet" | "variation-unet":
             _, rows, columns = profile.latent_shape
             numbers = 2 * rows * columns * config.channels[0] * UNET_MAPS
         case "autoencoder":
             numbers = profile.side**2 * config.channels[0] * AUTOENCODER_MAPS
-        case "mindeye2":
+        case "mindeye2" | "mindeye1":
             numbers = 2 * config.tokens * config.dim * DECODER_MAPS
         case _:
             numbers = OTHER_NUMBERS

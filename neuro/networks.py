@@ -130,7 +130,7 @@ def load_networks(
     """
     wanted = profile.list_parts(options) if parts is None else tuple(parts)
     where = torch.device(device)
-    sha256 = {} if profile.random_weights else {part: _find_sha256(profile, weights_folder, part) for part in wanted}
+    sha256 = {part: _find_sha256(profile, weights_folder, part) for part in wanted if not profile.draws(part)}
     plan = plan_memory(find_available_gib(where, options), profile, options, where.type != "cpu", wanted)
     modules: dict[str, nn.Module] = {}
     negative = None
@@ -139,7 +139,7 @@ def load_networks(
             is_autoencoder = profile.parts[part].network == "autoencoder"
             dtype = getattr(torch, plan.autoencoder_dtype if is_autoencoder else options.dtype)
             module = _build(profile, weights_folder, part)
-            if profile.random_weights:
+            if profile.draws(part):
                 sha256[part] = hash_tensors(module)
             # Not the module's own `to`: diffusers' warns of layers that it would keep in float32, and there are none.
             module = nn.Module.to(module, dtype).eval().requires_grad_(False)
@@ -202,7 +202,7 @@ def _find_sha256(profile: Profile, weights_folder: Path, part: str) -> str:
 def _build(profile: Profile, weights_folder: Path, part: str) -> nn.Module:
     """Return a network with its weights, on the CPU."""
     config = profile.parts[part].build_config()
-    if profile.random_seed is not None:
+    if profile.draws(part) and profile.random_seed is not None:
         module: Any = config.build()
         fill_random(module, profile.random_seed, part)
     else:

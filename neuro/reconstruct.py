@@ -12,12 +12,15 @@ from torch import Tensor
 from voxelight.models.errors import BadInput
 from voxelight.models.values import ClipTokens
 from voxelight.neuro import stages
-from voxelight.neuro.generate import Arrays, Item, OnStep, Progress, Run, StageCache, generate
+from voxelight.neuro.generate import count_image_steps, generate
 from voxelight.neuro.memory import TOKEN_BATCH, explain_shortage
 from voxelight.neuro.networks import Networks
 from voxelight.neuro.profiles import GenerationOptions, check_trials
+from voxelight.neuro.run import Arrays, Item, OnStep, Progress, Run, StageCache, derive_seed
 
 Floats = NDArray[np.float32]
+
+_DECODERS = ("decoder", "low_level")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Decoded:
     ----------
     seed : that every random draw of this result came from
     space : of the tokens
-    tokens : array (token, dim), of the diffusion prior
+    tokens : array (token, dim), of the diffusion prior; of several candidates, those of the chosen image
     retrieval : array (token, dim), to be compared with those of images; None where the run began from tokens
     blurry : array (h, w, 3) in [0, 1], of the low-level branch; None without one
     unrefined, refined : array (side, side, 3) in [0, 1]
@@ -50,13 +53,6 @@ class Decoded:
     caption: str | None
     weights_sha256: str
     random_weights: bool
-
-
-def derive_seed(seed: int, sample: int) -> int:
-    """Return the seed of one sample of a trial: the trial's own for the first, else 63 bits of a SHA-256 of both."""
-    if sample == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}:sample {sample}".encode()).digest()[:8], "big") >> 1
 
 
 def reconstruct(
@@ -95,21 +91,28 @@ def reconstruct(
     """
     check_trials(networks.profile, trials)
     options = networks.profile.limit(options)
-    sources = [_hash(networks.hash_parts(["decoder"]), np.ascontiguousarray(betas, "<f4")) for betas in trials]
+    decoders = [part for part in _DECODERS if part in networks.profile.parts]
+    sources = [_hash(networks.hash_parts(decoders), np.ascontiguousarray(betas, "<f4")) for betas in trials]
     run = Run(networks, options, _items(sources, seeds, options), cache)
     known = [run.look_up("tokens", item) for item in run.items]
     missing = [number for number, entry in enumerate(known) if entry is None]
     steps = options.prior_steps or networks.profile.prior_steps
     unrefined = run.look_up_unrefined()
-    calls = stages.count_prior_calls(networks, steps) * run.count_batches(len(missing), TOKEN_BATCH)
-    progress = Progress(on_step, calls + run.count_image_steps(unrefined))
-    with explain_shortage(networks.plan), networks.on_device("decoder"):
+    candidates = networks.profile.count_candidates(options)
+    calls = stages.count_prior_calls(networks, steps) * run.count_batches(len(missing), TOKEN_BATCH) * candidates
+    progress = Progress(on_step, calls + count_image_steps(run, unrefined))
+    with explain_shortage(networks.plan), networks.on_device(*decoders):
         for some in run.batches(missing, TOKEN_BATCH):
             progress.check()
             brain = stages.decode_voxels(networks, [trials[run.items[number].image] for number in some])
-            tokens = stages.sample_tokens(networks, brain.tokens, run.seeds(some), steps, progress.advance)
+            tokens = [
+                stages.sample_tokens(networks, brain.tokens, run.seeds(some, candidate), steps, progress.advance)
+                for candidate in range(candidates)
+            ]
             for row, number in enumerate(some):
-                entry = {"tokens": tokens[row].numpy(), "retrieval": brain.retrieval[row].numpy()}
+                entry = {"tokens": tokens[0][row].numpy(), "retrieval": brain.retrieval[row].numpy()}
+                if candidates > 1:
+                    entry["candidates"] = np.stack([drawn[row].numpy() for drawn in tokens])
                 if brain.blurry_latent is not None:
                     entry["blurry_latent"] = brain.blurry_latent[row].numpy()
                 known[number] = run.keep("tokens", run.items[number], entry)
@@ -144,7 +147,7 @@ def reconstruct_tokens(
     values = np.ascontiguousarray(tokens.values, "<f4")
     run = Run(networks, options, _items([_hash("tokens", one) for one in values], seeds, options), cache)
     unrefined = run.look_up_unrefined()
-    progress = Progress(on_step, run.count_image_steps(unrefined))
+    progress = Progress(on_step, count_image_steps(run, unrefined))
     return _assemble(run, [{"tokens": values[item.image]} for item in run.items], unrefined, progress)
 
 
@@ -158,7 +161,7 @@ def _assemble(
         Decoded(
             seed=item.seed,
             space=profile.space,
-            tokens=np.asarray(entry["tokens"], np.float32),
+            tokens=np.asarray(entry["tokens"] if made.tokens is None else made.tokens[number], np.float32),
             retrieval=np.asarray(entry["retrieval"], np.float32) if "retrieval" in entry else None,
             blurry=_picture(made.blurry, number),
             unrefined=_picture(made.unrefined, number),
@@ -201,8 +204,8 @@ def _check_tokens(networks: Networks, tokens: ClipTokens) -> None:
             f"tokens of {profile.space}, which {profile.name} generates from",
             "Predict tokens of this space, or choose the profile that was made for theirs.",
         )
-    converter = profile.parts["converter"].build_config()
-    expected = (converter.tokens_in, converter.dim_in)
+    decoder = profile.parts["decoder"].build_config()
+    expected = (decoder.tokens, decoder.dim)
     if tokens.values.shape[1:] != expected or not bool(np.isfinite(tokens.values).all()):
         raise BadInput(
             f"tokens of shape {tokens.values.shape}, "

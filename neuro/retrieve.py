@@ -97,6 +97,31 @@ def retrieve(queries: ClipTokens, gallery: ClipTokens, k: int = 5) -> Retrieved:
     return Retrieved(rows, np.take_along_axis(cosine, rows, axis=1))
 
 
+def choose_second_order(candidates: ClipTokens, wanted: ClipTokens) -> Retrieved:
+    """Order what a first search found by finer tokens: pictures by all 257 of theirs, say, that one vector found.
+
+    MindEye1 asks an index with one vector of a brain, encodes what comes, and keeps what is nearest to the retrieval
+    tokens of the same brain (Scotti et al. 2023, section 3.3).
+
+    Parameters
+    ----------
+    candidates : ClipTokens (picture, token, dim), of what was found
+    wanted : ClipTokens (1, token, dim), the retrieval tokens of the brain
+
+    Returns
+    -------
+    Retrieved, a single query with all candidates in their order
+
+    Raises
+    ------
+    BadInput
+        There is more than one brain, or `find_cosine` refuses.
+    """
+    if len(wanted.values) != 1:
+        raise BadInput(f"retrieval tokens of {len(wanted.values)} trials", "those of one", "Ask trial by trial.")
+    return retrieve(wanted, candidates, len(candidates.values))
+
+
 def find_cosine(queries: ClipTokens, gallery: ClipTokens) -> Floats:
     """Return cos(q, g) of the flattened tokens, array (query, item of the gallery).
 

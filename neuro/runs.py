@@ -47,18 +47,35 @@ def betas_from_runs(
     responses, pictures, names = [], [], []
     for number, (bold, rows) in enumerate(runs, start=1):
         _check_run(number, bold, rows)
-        filtered = _filter(bold, options.detrend)
-        for start, stop in find_blocks(rows):
-            shifted = filtered[start + options.lag_volumes : stop + options.lag_volumes]
-            if len(shifted):
-                responses.append(shifted.mean(0))
-                pictures.append(rows[start])
-                names.append(f"run-{number:02d}")
+        blocks = find_blocks(rows)
+        values, kept = average_blocks(bold, blocks, options)
+        responses += list(values)
+        pictures += [rows[blocks[block][0]] for block in kept]
+        names += [f"run-{number:02d}"] * len(kept)
     if not responses:
         raise BadInput("runs without a block", "a picture in at least one volume", "Check the labels (-1 is rest).")
     stimuli, ids = _collect(np.stack(pictures))
     values = np.stack(responses).astype(np.float32)
     return Betas(values, ids, subject, roi, labels={"run": np.asarray(names)}), stimuli
+
+
+def average_blocks(bold: Floats, blocks: Sequence[tuple[int, int]], options: RunOptions) -> tuple[Floats, list[int]]:
+    """Average the volumes of each block of one run, as `betas_from_runs` says.
+
+    Parameters
+    ----------
+    bold : array (volume, voxel)
+    blocks : from `find_blocks`
+    options : RunOptions
+
+    Returns
+    -------
+    array (block, voxel), and the numbers of the blocks that it holds: one whose response lies past the end has none
+    """
+    filtered = _filter(bold, options.detrend)
+    shifted = [filtered[start + options.lag_volumes : stop + options.lag_volumes] for start, stop in blocks]
+    kept = [number for number, volumes in enumerate(shifted) if len(volumes)]
+    return np.array([shifted[number].mean(0) for number in kept]).reshape(len(kept), bold.shape[1]), kept
 
 
 def find_blocks(labels: Floats) -> list[tuple[int, int]]:

@@ -46,13 +46,15 @@ def find_repeat_weights(repeats: int) -> tuple[float, ...]:
 
 @torch.inference_mode()
 def decode_voxels(networks: Networks, trials: Sequence[NDArray[np.float32]]) -> BrainTokens:
-    """Decode every repeat by itself and average what comes out.
+    """Decode every repeat by itself and average what comes out; a decoder that asks for it decodes their mean.
 
     Parameters
     ----------
-    networks : Networks with the part `decoder`
+    networks : Networks with the part `decoder`, and `low_level` where the profile has it
     trials : array (repeat, voxel), one an image
     """
+    if getattr(networks.parts["decoder"].config, "averages_betas", False):
+        trials = [np.asarray(betas, np.float32).mean(axis=0, keepdims=True) for betas in trials]
     rows = np.concatenate([np.asarray(betas, np.float32) for betas in trials])
     weights = [torch.tensor(find_repeat_weights(len(betas))) for betas in trials]
     outputs = [
@@ -66,11 +68,19 @@ def decode_voxels(networks: Networks, trials: Sequence[NDArray[np.float32]]) -> 
         return torch.stack([torch.tensordot(one, part, dims=1) for one, part in zip(weights, parts, strict=True)])
 
     blurry = None if outputs[0].blurry_latent is None else average("blurry_latent")
+    if "low_level" in networks.parts:  # a network of its own, which like its decoder reads the mean of the repeats
+        latents = [
+            networks.parts["low_level"](pad_rows(networks.place(some), DECODER_ROWS))[0].float().cpu()[: len(some)]
+            for some in torch.split(torch.from_numpy(rows), DECODER_ROWS)
+        ]
+        blurry = torch.cat(latents)
     return BrainTokens(average("tokens"), average("retrieval"), blurry)
 
 
 def count_prior_calls(networks: Networks, steps: int) -> int:
     """Return how often the prior calls its network."""
+    if networks.profile.expected_tokens:
+        return 1
     timesteps = _prior(networks).config.timesteps
     return int(timesteps) if steps == timesteps else len(ddim_time_pairs(steps, timesteps))
 
@@ -79,7 +89,7 @@ def count_prior_calls(networks: Networks, steps: int) -> int:
 def sample_tokens(
     networks: Networks, brain: Tensor, seeds: Sequence[int], steps: int, on_step: OnStep | None
 ) -> Tensor:
-    """Draw image tokens from the diffusion prior.
+    """Draw image tokens from the diffusion prior, or take those that it expects, as the profile says.
 
     Parameters
     ----------
@@ -93,13 +103,18 @@ def sample_tokens(
     -------
     tensor (image, token, dim)
     """
-    noise = SeededNoise(seeds, "prior", networks.device)
-    shape = brain.shape[1:]
+    noise, prior = SeededNoise(seeds, "prior", networks.device), _prior(networks)
+    shape, padded = brain.shape[1:], pad_rows(brain.to(networks.device), TOKEN_BATCH)
 
     def draw(_: int) -> Tensor:
         return pad_rows(noise.draw(*shape), TOKEN_BATCH)
 
-    sampled = _prior(networks).sample(pad_rows(brain.to(networks.device), TOKEN_BATCH), draw, steps, on_step=on_step)
+    if networks.profile.expected_tokens:
+        if on_step is not None:
+            on_step(0, 1)
+        sampled = prior.expect(padded)
+    else:
+        sampled = prior.sample(padded, draw, steps, on_step=on_step)
     tokens: Tensor = sampled[: len(brain)].float().cpu()
     return tokens
 
@@ -153,9 +168,9 @@ def decode_unclip(networks: Networks, latents: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def decode_blurry(networks: Networks, latents: Tensor) -> Tensor:
-    """Return blurry images (image, 3, 224, 224) in [0, 1] of the latents of the low-level branch."""
+    """Return blurry images (image, 3, h, w), about [0, 1] and not clamped, of the latents of the low-level branch."""
     # The branch predicts latents as the autoencoder scales them.
-    return to_unit(_decode(networks, "blurry", latents))
+    return (_decode(networks, "blurry", latents) + 1) / 2
 
 
 @torch.inference_mode()

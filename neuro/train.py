@@ -16,6 +16,8 @@ from voxelight.models.training.ahead import Ahead
 from voxelight.models.training.loop import Hooks, LoopOptions, Values, run
 from voxelight.models.training.seeds import seed_dropout, seeded
 from voxelight.neuro.curves import count_mixing_epochs, soft_clip_temperatures
+from voxelight.neuro.losses import Mixing
+from voxelight.neuro.training.compiled import compiled, pays
 from voxelight.neuro.training.objective import (
     Contrasts,
     Outputs,
@@ -30,7 +32,7 @@ from voxelight.neuro.training.optimiser import build_optimiser, build_scaler, ch
 from voxelight.neuro.training.plain import DTYPES
 from voxelight.neuro.training.recipe import TrainingRecipe
 from voxelight.neuro.training.ridge import find_weights
-from voxelight.neuro.training.samples import Dealer, Dealt, TrainingData
+from voxelight.neuro.training.samples import Dealer, Dealt, TrainingData, move
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def fit_decoder(
     device: str,
     hooks: Hooks,
     options: LoopOptions = LoopOptions(),  # noqa: B008
+    compile_layers: bool | None = None,
 ) -> Fitted:
     """Fit a decoder to single trials, from its last checkpoint if there is one.
 
@@ -69,6 +72,7 @@ def fit_decoder(
     device : ``cpu`` or ``cuda``; several processes each have their own, see `training.processes`
     hooks : checkpoints, curve and interruption
     options : how often they are used
+    compile_layers : whether the prior's layers are compiled; None decides by the length of the training
 
     Raises
     ------
@@ -86,7 +90,9 @@ def fit_decoder(
     dealer = Dealer(data, recipe, network.config, pin=torch.device(device).type == "cuda")
     with seeded(recipe.seed, device):
         trainee = DecoderTrainee(network.to(device).train(), dealer, recipe, torch.device(device))
-        with trainee.ahead:
+        if compile_layers is None:
+            compile_layers = pays(recipe, trainee.steps, torch.device(device))
+        with trainee.ahead, compiled(network, compile_layers):
             finished = run(trainee, options, hooks)
     network.eval()
     return Fitted(find_weights(network), finished, trainee.steps, trainee.made_by())
@@ -173,7 +179,8 @@ class DecoderTrainee:
     def _phase(self, dealt: Dealt, number: int) -> Phase:
         if dealt.mixing is None:
             return Phase(None, self._temperatures[self._epoch(number) - self._mixed])
-        return Phase(dealt.mixing, self._recipe.losses.mixing_temperature)
+        mixing = Mixing(*(move(part, self._device) for part in dealt.mixing))
+        return Phase(mixing, self._recipe.losses.mixing_temperature)
 
     def _descend(self, samples: Samples, phase: Phase, number: int) -> dict[str, Tensor]:
         """Leave the gradient of the whole batch with the parameters; return the losses."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from voxelight.app.schemas import ScanRequest
 from voxelight.app.services import Services
 from voxelight.app.settings import Settings
 from voxelight.models.values import LabelMap
+from voxelight.storage.database import open_engine, upgrade
 from voxelight.storage.formats.names import image_stem
 from voxelight.storage.formats.nifti import read_source_grid, write_label_map
 from voxelight.storage.results import Outcome, OutputFile, record_run
+from voxelight.storage.sandbox import Limits, Sandbox
 from voxelight.storage.schema import Job, Model, Run, Scan
 
 pytest_plugins = ["checks.report", "pytester"]
@@ -37,6 +40,15 @@ def _beside_the_checkout(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the folder {folder.name} of the shared data beside the checkout, which is not here")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_sandbox_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the process that parsers come from, which each installation would start and end anew."""
+    evil = str(ROOT / "tests" / "storage" / "evil")  # tasks of the tests of the sandbox
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), evil]))
+    with closing(Sandbox(Limits(), tmp_path_factory.getbasetemp())):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +70,17 @@ def chromium() -> Path:
     if not found:
         pytest.skip("needs Chromium on the path, or in VOXELIGHT_CHROMIUM; Debian's package is called chromium")
     return Path(found)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks are slower in several threads, most of all beside other tests, and sums differ in the last bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,26 +106,67 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database, once on each of the two kinds."""
+    with empty_database(request, tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """An empty database of the kind that a fixture's parameter names, gone on leaving."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'voxelight.sqlite'}"
+        yield f"sqlite:///{folder / 'voxelight.sqlite'}"
         return
-    name = f"test_{uuid.uuid4().hex}"
-    server = make_url(request.getfixturevalue("postgres"))
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    name, server = f"test_{uuid.uuid4().hex}", request.getfixturevalue("postgres")
+    _on_server(server, f"CREATE DATABASE {name}")
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def with_tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Give an empty database the tables of today, copied: to migrate one takes longer than most tests."""
+    migrated: dict[str, str] = {}
+
+    def fill(url: str) -> None:
+        kind, name = make_url(url).get_backend_name(), make_url(url).database
+        if kind not in migrated:
+            migrated[kind] = "migrated" if kind == "postgresql" else str(tmp_path_factory.mktemp("migrated") / "sqlite")
+            if kind == "postgresql":
+                _on_server(request.getfixturevalue("postgres"), "CREATE DATABASE migrated")
+            engine = open_engine(make_url(url).set(database=migrated[kind]).render_as_string(hide_password=False))
+            upgrade(engine)
+            engine.dispose()
+        if kind == "postgresql":
+            make = f"CREATE DATABASE {name} TEMPLATE migrated"
+            _on_server(request.getfixturevalue("postgres"), f"DROP DATABASE {name}", make)
+        else:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(migrated[kind], name)
+
+    return fill
+
+
+def _on_server(url: str, *statements: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()
 
 
 @pytest.fixture
-def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
+def services(database_url: str, tmp_path: Path, with_tables: Callable[[str], None]) -> Iterator[Services]:
     """An installation of its own, once on each kind of database."""
+    with_tables(database_url)
     opened = open_services(Settings(home=tmp_path / "home", database_url=database_url, poll_s=0.05))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def open_database() -> Callable[..., AbstractContextManager[str]]:
+    """Open an empty database for a fixture that lives longer than a test: its request, a folder."""
+    return empty_database
 
 
 def keep_label_map(
@@ -222,7 +286,7 @@ def make_slices(
         slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = MRImageStorage
         slice_.SOPInstanceUID = slice_.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.FrameOfReferenceUID = study, series, frame
-        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = "Doe^Jane", "4711", "20240229", "MR"
+        slice_.PatientName, slice_.PatientID, slice_.StudyDate, slice_.Modality = "Doe^Jane", "K-4711", "20240229", "MR"
         slice_.SeriesNumber, slice_.InstanceNumber, slice_.SeriesDescription = number, place + 1, "t1 mprage"
         slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 2.0 * place], [1, 0, 0, 0, 1, 0]
         slice_.PixelSpacing, slice_.SliceThickness, slice_.Rows, slice_.Columns = [1, 1], 2, side, side
@@ -247,3 +311,22 @@ def slices() -> list[bytes]:
 def make_series():
     """Make the files of a DICOM series."""
     return make_slices
+
+
+@pytest.fixture
+def watch_sizes():
+    """A context that says how many numbers the largest tensor holds that is made in it."""
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Sizes(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **kwargs or {})
+            for value in made if isinstance(made, tuple | list) else (made,):
+                if isinstance(value, Tensor):
+                    self.largest = max(self.largest, value.numel())
+            return made
+
+    return Sizes

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from voxelight.app.api import (
+    access,
     actions,
     artifacts,
+    audit,
     compare,
     datasets,
     deletion,
@@ -16,21 +18,28 @@ from voxelight.app.api import (
     followup,
     health,
     jobs,
+    links,
     models,
+    oidc,
     privacy,
     recipes,
+    recordings,
     results,
     reviews,
     scans,
     searches,
+    sessions,
     static,
     trainings,
     uploads,
     vectors,
     viewer,
+    workers,
 )
+from voxelight.app.api.dependencies import find_services
 from voxelight.app.api.envelope import Envelope
 from voxelight.app.api.problems import HANDLERS, MEDIA_TYPE, RESPONSES
+from voxelight.app.api.requests import Requests
 from voxelight.app.schemas import NOTICE
 from voxelight.app.services import Services, find_version
 
@@ -61,10 +70,14 @@ def create_api(services: Services) -> FastAPI:
         responses=RESPONSES,
     )
     api.state.services = services
+    api.add_middleware(links.Links)
     api.add_middleware(Envelope)
+    api.add_middleware(Requests, logs=services.settings.log_format == "json")
     version_1 = APIRouter(prefix="/v1")
-    for router in ROUTERS:
+    for router in PUBLIC:
         version_1.include_router(router)
+    for router in ROUTERS:
+        version_1.include_router(router, dependencies=[Depends(find_services)])
     api.include_router(version_1)
     describe = api.openapi
     api.openapi = lambda: _say_problems(describe())  # type: ignore[method-assign]  # the way FastAPI documents
@@ -85,12 +98,16 @@ def _say_problems(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+# What needs no account: files of the package, whether the server lives, and the way in.
+PUBLIC = (health.router, documents.router, static.router, sessions.router, oidc.router)
 ROUTERS = (
+    jobs.router,  # asked for the most, and addresses are compared in turn
+    access.router,
     datasets.router,
     scans.router,
     privacy.router,
     recipes.router,
-    jobs.router,
+    recordings.router,
     results.router,
     searches.router,
     compare.router,
@@ -101,12 +118,12 @@ ROUTERS = (
     models.router,
     vectors.router,
     deletion.router,
-    health.router,
-    documents.router,
-    static.router,
     uploads.tus,
     uploads.router,
     viewer.router,
     actions.router,
     exports.router,
+    audit.router,
+    links.router,
+    workers.router,
 )

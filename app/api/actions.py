@@ -5,7 +5,13 @@ import uuid
 from fastapi import APIRouter
 
 from voxelight.app.api.dependencies import Door
-from voxelight.app.schemas_exports import ActionAnswer, ControlAnswer, EvaluationRequest, RelevanceRequest
+from voxelight.app.schemas_exports import (
+    ActionAnswer,
+    ControlAnswer,
+    EvaluationRequest,
+    MapsEvaluationRequest,
+    RelevanceRequest,
+)
 
 router = APIRouter(tags=["evaluation"])
 
@@ -20,6 +26,18 @@ def evaluate_job(services: Door, job_id: uuid.UUID, request: EvaluationRequest) 
 def show_evaluation(services: Door, job_id: uuid.UUID) -> ActionAnswer:
     """Show how far the evaluation of a job is, and its files once it is done."""
     return services.actions.show(job_id, "evaluate")
+
+
+@router.post("/jobs/{job_id}/evaluation/maps", status_code=202)
+def evaluate_maps(services: Door, job_id: uuid.UUID, request: MapsEvaluationRequest) -> ActionAnswer:
+    """Have the label maps of a job scored against references or corrections; asked twice, it is done once."""
+    return services.actions.evaluate_maps(job_id, request)
+
+
+@router.get("/jobs/{job_id}/evaluation/maps")
+def show_maps_evaluation(services: Door, job_id: uuid.UUID) -> ActionAnswer:
+    """Show how far the evaluation of label maps is, and its files once it is done."""
+    return services.actions.show(job_id, "evaluate-maps")
 
 
 @router.post("/jobs/{job_id}/relevance", status_code=202)

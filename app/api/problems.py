@@ -3,15 +3,19 @@
 import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from voxelight.app.api.problem_page import show_problem, wants_page
+from voxelight.app.auth import COOKIE
 from voxelight.app.problem import describe_problem
 from voxelight.app.schemas import Problem
 from voxelight.models.errors import BadInput, NotFound, Unavailable, VoxelightError
@@ -34,11 +38,19 @@ def answer_problem(
 ) -> JSONResponse:
     """Return an error as a problem; its status is that of the table, unless given."""
     problem = describe_problem(error, status)
-    return JSONResponse(problem.model_dump(), problem.status, dict(headers or {}), MEDIA_TYPE)
+    known = dict(headers or {}) | ({"WWW-Authenticate": "Bearer"} if problem.status == 401 else {})
+    return JSONResponse(problem.model_dump(), problem.status, known, MEDIA_TYPE)
 
 
-async def _answer_ours(_: Request, error: VoxelightError) -> Response:
-    return answer_problem(error)
+async def _answer_ours(request: Request, error: VoxelightError) -> Response:
+    answer = answer_problem(error)
+    shown = request.headers.get("authorization") or request.cookies.get(COOKIE)
+    if answer.status_code == 403 or (answer.status_code == 401 and shown):
+        route = getattr(request.scope.get("route"), "path", "")  # without what was filled in, a label for one
+        principal = getattr(request.state, "principal", None)
+        note = partial(request.app.state.services.audit.note, actor=principal.name if principal else "")
+        await run_in_threadpool(note, "deny", f"{request.method} {route}", status=answer.status_code)
+    return show_problem(describe_problem(error)) if wants_page(request) else answer
 
 
 async def _answer_validation(_: Request, error: RequestValidationError) -> Response:
@@ -56,10 +68,11 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
     asked = f"{request.method} {request.url.path}"
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        problem: VoxelightError = NotFound(
-            f"no route {asked}", "a route of this API", "Look it up in /api/openapi.json or in docs/http.md."
+        return await _answer_ours(
+            request,
+            NotFound(f"no route {asked}", "a route of this API", "Look it up in /api/openapi.json or in docs/http.md."),
         )
-    elif error.status_code == 405:
+    if error.status_code == 405:
         headers["Allow"] = ", ".join(_find_methods(request))
         problem = BadInput(asked, headers["Allow"], "Use a method that this route has.")
     elif error.status_code == 413:

@@ -20,7 +20,7 @@ class ScanPaging(Paging):
 
     dataset: str | None = None
     subject: str | None = None
-    kind: str | None = Field(None, description="volume, series, betas, events or picture")
+    kind: str | None = Field(None, description="volume, series, betas, events, picture or recording")
 
 
 class Place(Wire):

@@ -9,12 +9,15 @@ from voxelight.app.cli.shell import LazyGroup, Shell
 COMMANDS = {
     "serve": ("voxelight.app.cli.processes:serve", "Open the page and the API."),
     "worker": ("voxelight.app.cli.processes:worker", "Run jobs of a queue until stopped."),
+    "workers": ("voxelight.app.cli.workers:workers", "Show who works on the queues."),
+    "queues": ("voxelight.app.cli.workers:queues", "Show how much waits on each queue and for how long."),
     "ingest": ("voxelight.app.cli.ingest:ingest", "Check files and store them in a data set."),
     "dicom": (
         "voxelight.app.cli.dicom:dicom",
-        "Look at DICOM series, decide on held scans, give results back to their study.",
+        "Look at DICOM series, decide on held scans, give results back; talk to archives.",
     ),
-    "segment": ("voxelight.app.cli.segment:segment", "Segment volumes and write their label maps."),
+    "watch": ("voxelight.app.cli.watch:watch", "Take in whatever appears in a folder, until stopped."),
+    "segment": ("voxelight.app.cli.segment:segment", "Segment volumes or pictures and write their label maps."),
     "align": (
         "voxelight.app.cli.align:align",
         "Align the contrasts of one visit to one of them, by a rotation and a shift each.",
@@ -28,6 +31,11 @@ COMMANDS = {
         "voxelight.app.cli.evaluate:evaluate",
         "Evaluate what a job decoded or segmented, or compare two jobs.",
     ),
+    "linear": (
+        "voxelight.app.cli.linear:linear",
+        "Fit linear decoders, and predict, caption and reconstruct with them.",
+    ),
+    "captions": ("voxelight.app.cli.captions:captions", "Score decoded captions as BrainHub does."),
     "relevance": (
         "voxelight.app.cli.relevance:relevance",
         "Map where in the brain the decoder of a finished job looks.",
@@ -45,6 +53,7 @@ COMMANDS = {
         "voxelight.app.cli.calibrate:calibrate",
         "Fit the temperature of a segmentation recipe on held-out cases.",
     ),
+    "glm": ("voxelight.app.cli.glm:glm", "Estimate single-trial betas from runs of BOLD."),
     "simulate": ("voxelight.app.cli.simulate:simulate", "Simulate subjects who look at pictures."),
     "data": ("voxelight.app.cli.data:data", "Fetch public data sets."),
     "datasets": ("voxelight.app.cli.datasets:datasets", "Create, list and change data sets."),
@@ -54,6 +63,10 @@ COMMANDS = {
         "List corrections of a label map, and add one that was drawn elsewhere.",
     ),
     "results": ("voxelight.app.cli.results:results", "Query and export what came out."),
+    "index": (
+        "voxelight.app.cli.index:index",
+        "Build an index of pictures, and find in it what a picture or a brain is near.",
+    ),
     "search": ("voxelight.app.cli.search:search", "Find stored results, scans and cases by likeness."),
     "export": ("voxelight.app.cli.export:export", "Take results home as one file, with provenance and citations."),
     "delete": ("voxelight.app.cli.delete:delete", "Delete for good: rows, files, vectors and reports, with a receipt."),
@@ -65,6 +78,8 @@ COMMANDS = {
     "models": ("voxelight.app.cli.models:models", "List models, and import those of other programs."),
     "weights": ("voxelight.app.cli.weights:weights", "Fetch and convert published weights."),
     "recipes": ("voxelight.app.cli.recipes:recipes", "List what a job can do."),
+    "access": ("voxelight.app.cli.access:access", "Say who may do what, and make keys."),
+    "audit": ("voxelight.app.cli.audit:audit", "Read, verify and export the log of what was done, by whom."),
     "storage": ("voxelight.app.cli.storage:storage", "Look after the database and the files."),
     "doctor": ("voxelight.app.cli.doctor:doctor", "Check this installation."),
     "demo": ("voxelight.app.cli.demo:demo", "Run the main job end to end."),

@@ -52,6 +52,12 @@ class UpgradeAnswer(Wire):
     applied: bool
 
 
+class RekeyAnswer(Wire):
+    """How many blobs are under another key now."""
+
+    changed: int
+
+
 class SweepAnswer(Wire):
     """What was removed: hashes of blobs and names of temporary files."""
 
@@ -59,10 +65,11 @@ class SweepAnswer(Wire):
 
 
 class DemoAnswer(Wire):
-    """The two jobs of the demo and where their files are."""
+    """The jobs of the demo and where their files are."""
 
     segmentation: JobAnswer
     reconstruction: JobAnswer
+    decoding: JobAnswer
     folder: Path
 
 
@@ -125,3 +132,15 @@ class AlignedFile(Wire):
     shift_mm: float
     turn_degrees: float
     similarity: float
+
+
+class ArchiveRow(Wire):
+    """A study or a series as an archive tells it, by keyword; it names a patient."""
+
+    facts: dict[str, str]
+
+
+class CountAnswer(Wire):
+    """How many."""
+
+    count: int

@@ -25,6 +25,8 @@ def _one_of(name: str) -> click.Choice[str]:
 @click.option("--samples", type=click.IntRange(min=1), help="Results for each stimulus; default: 1.")
 @click.option("--preset", type=_one_of("preset"), help="How pictures are sampled; default: published.")
 @click.option("--prior-steps", type=click.IntRange(min=1), help="Steps of the diffusion prior; default: the profile's.")
+@click.option("--generator", metavar="NAME", help="Of a linear decoder; first-guess: its ridge to small pictures.")
+@click.option("--candidates", type=click.IntRange(min=1), help="Pictures that each result is chosen from; MindEye1.")
 @click.option("--dtype", type=_one_of("dtype"), help="Precision of the networks; default: bfloat16.")
 @click.option("--batch", type=click.IntRange(min=1), help="Pictures at once; default: what the memory takes.")
 @click.option("--memory", type=_one_of("memory"), help="GiB of the card to plan for; default: auto.")

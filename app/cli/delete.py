@@ -7,7 +7,7 @@ import click
 
 from voxelight.app.cli.shell import Group, Shell, ask
 from voxelight.app.schemas_deletion import DeletionRequest, DeletionTarget
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, Conflict
 
 
 def terms(command: Any) -> Any:
@@ -17,6 +17,12 @@ def terms(command: Any) -> Any:
         click.option("--reason", default="", help="Why; stands in the receipt."),
         click.option("--author", default="", help="Who deletes; stands in the receipt."),
         click.option("--confirm", default="", help="The name, label or id once more; asked for where it is left out."),
+        click.option(
+            "--models", type=click.Choice(["delete", "keep"]), help="What becomes of models that were trained on it."
+        ),
+        click.option(
+            "--prove", is_flag=True, help="Search database, files, vectors, caches and logs for it afterwards."
+        ),
         click.option("--dry-run", is_flag=True, help="Only say what would go."),
     ):
         command = option(command)
@@ -78,7 +84,7 @@ def list_receipts(shell: Shell, limit: int, cursor: str | None) -> None:
 
 
 def _delete(shell: Shell, target: DeletionTarget, receipt: Path | None, **asked: Any) -> None:
-    from voxelight.app.cli.tables import make_card
+    from voxelight.app.cli.tables import make_card, make_table
 
     service, request = shell.services.deletion, ask(DeletionRequest, **asked)
     if not request.dry_run and not request.confirm and not shell.json:
@@ -94,4 +100,13 @@ def _delete(shell: Shell, target: DeletionTarget, receipt: Path | None, **asked:
     title = "Would go" if answer.dry_run else "Gone"
     facts: dict[str, object] = {title: f"{answer.what} {answer.name}", **answer.counts}
     facts |= {"files kept, shared with others": answer.shared, "receipt": answer.receipt}
-    shell.answer(answer, make_card(facts))
+    facts |= {"models trained on it": ", ".join(answer.models) or None, "not searched for": answer.not_searched or None}
+    searched = [(e.place, e.things, e.bytes, "; ".join(e.found[:3]) or "0") for e in answer.proof]
+    table = [make_table(("searched", "rows or files", "bytes", "found"), searched)] if searched else []
+    shell.answer(answer, make_card(facts), *table)
+    if any(each.found for each in answer.proof):
+        raise Conflict(
+            f"{sum(len(each.found) for each in answer.proof)} places where something of it is left",
+            "none",
+            "The receipt names them. Remove what is named there; files: voxelight storage sweep.",
+        )

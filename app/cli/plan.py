@@ -1,13 +1,16 @@
 """Plan a segmentation recipe for a folder of cases."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from voxelight.app.cli.answers import PlanAnswer
 from voxelight.app.cli.shell import Shell, Verb
 from voxelight.models.errors import BadInput
+
+if TYPE_CHECKING:
+    from voxelight.medseg.recipes.recipe import LabelRegion
 
 
 @click.command(cls=Verb)
@@ -20,13 +23,32 @@ from voxelight.models.errors import BadInput
     help="The recipe, a TOML file; its name without .toml is that of the recipe.",
 )
 @click.option("--label", "labels", multiple=True, metavar="NUMBER=NAME", help="Name of a label; repeat for each.")
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="NAME=NUMBERS",
+    help="Learn labels as regions that overlap, e.g. 'whole tumour=1,2,3'; repeat, the outermost first.",
+)
 @click.option("--network", default="agunet", show_default=True, help="Of the table of segmentation networks.")
 @click.option("--memory", default=8.0, show_default=True, type=click.FloatRange(min=0.1), help="GiB of the card.")
 @click.option("--dims", type=click.Choice(("2", "3")), help="2: slices, 3: volumes; default: as the images.")
 @click.option("--steps", default=10_000, show_default=True, type=click.IntRange(min=1), help="Gradient steps.")
 @click.option("--width", default=32, show_default=True, type=click.IntRange(min=4), help="Filters of the finest level.")
+@click.option(
+    "--context", default=3, show_default=True, type=click.IntRange(min=1), help="Slices that msga and cdal see at once."
+)
 @click.pass_obj
-def plan(shell: Shell, /, data: Path, out: Path, labels: tuple[str, ...], dims: str | None, **wishes: Any) -> None:
+def plan(
+    shell: Shell,
+    /,
+    data: Path,
+    out: Path,
+    labels: tuple[str, ...],
+    regions: tuple[str, ...],
+    dims: str | None,
+    **wishes: Any,
+) -> None:
     """Plan how a network is trained on a folder of cases, and write it as a recipe to read and edit.
 
     DATA holds images/ and labels/ with one name a case. Spacing, window, levels, batch and intensities are chosen from
@@ -54,6 +76,8 @@ def plan(shell: Shell, /, data: Path, out: Path, labels: tuple[str, ...], dims: 
         dims=None if dims is None else int(dims),  # type: ignore[arg-type]  # one of two
         steps=wishes["steps"],
         width=wishes["width"],
+        context=wishes["context"],
+        regions=tuple(map(_read_region, regions)),
     )
     found = plan_recipe(take_fingerprint(facts), chosen)
     write_recipe(out, found.recipe, found.reasons)
@@ -71,6 +95,16 @@ def plan(shell: Shell, /, data: Path, out: Path, labels: tuple[str, ...], dims: 
         f"about {found.memory_gib:.2g} GiB.",
         str(out),
     )
+
+
+def _read_region(text: str) -> "LabelRegion":
+    from voxelight.medseg.recipes.recipe import LabelRegion
+
+    name, _, numbers = text.partition("=")
+    parts = [part.strip() for part in numbers.split(",")]
+    if not name.strip() or not all(part.isdigit() and int(part) for part in parts):
+        raise BadInput(f"the region {text!r}", "a name and label numbers, as in 'whole tumour=1,2,3'", "Correct it.")
+    return LabelRegion(name=name.strip(), labels=tuple(map(int, parts)))
 
 
 def _read_labels(texts: tuple[str, ...]) -> dict[int, str] | None:

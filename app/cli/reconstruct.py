@@ -17,10 +17,19 @@ from voxelight.models.errors import NotFound
 @out_folder
 @click.option("--permutations", type=click.IntRange(min=0), help="Draws of the null; default: the recipe's.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed; 0: the recipe's.")
+@click.option("--subject", help="Subject, where the data set holds several.")
 @grounds
 @click.pass_obj
 def reconstruct(
-    shell: Shell, /, dataset: str, recipe: str, out: Path, permutations: int | None, seed: int, **stated: str | None
+    shell: Shell,
+    /,
+    dataset: str,
+    recipe: str,
+    out: Path,
+    permutations: int | None,
+    seed: int,
+    subject: str | None,
+    **stated: str | None,
 ) -> None:
     """Reconstruct seen pictures from betas.
 
@@ -33,5 +42,6 @@ def reconstruct(
         raise NotFound(f"no reconstruction recipe {recipe!r}", f"one of {', '.join(known)}", "Correct the name.")
     name = find_dataset(shell.services, dataset, stated)
     options: dict[str, Any] = {} if permutations is None else {"permutations": permutations}
-    request = ask(JobRequest, kind="reconstruct", recipe=recipe, dataset=name, seed=seed, options=options)
+    query = {"query": {"subject": subject}} if subject else {}
+    request = ask(JobRequest, kind="reconstruct", recipe=recipe, dataset=name, seed=seed, options=options, **query)
     work_through(shell, request, out)

@@ -45,7 +45,7 @@ class Shell:
         """Settings of this process."""
         from voxelight.app.settings import Settings
 
-        return ask(Settings, **({"home": self._home} if self._home else {}))
+        return _build(Settings, {"home": self._home} if self._home else {}, secret=True)
 
     @cached_property
     def services(self) -> "Services":
@@ -104,6 +104,11 @@ def ask(model: "type[M]", /, **values: Any) -> "M":
     BadInput
         A value is none that the request allows.
     """
+    return _build(model, values)
+
+
+def _build(model: "type[M]", values: dict[str, Any], secret: bool = False) -> "M":
+    """Build a model; a value that is wrong is not repeated where it may be a `secret`."""
     from pydantic import ValidationError
 
     try:
@@ -111,8 +116,9 @@ def ask(model: "type[M]", /, **values: Any) -> "M":
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or model.__name__
+        found = "a value" if secret else repr(first["input"])
         raise BadInput(
-            f"{first['input']!r} for {place}", first["msg"][:1].lower() + first["msg"][1:], "Correct it and try again."
+            f"{found} for {place}", first["msg"][:1].lower() + first["msg"][1:], "Correct it and try again."
         ) from error
 
 

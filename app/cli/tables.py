@@ -21,6 +21,7 @@ from voxelight.app.schemas import (
     ScanAnswer,
 )
 from voxelight.app.schemas_jobs import CostAnswer
+from voxelight.app.schemas_recordings import LayoutAnswer, SubjectRow
 from voxelight.app.schemas_training import CurveAnswer
 
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
@@ -66,6 +67,28 @@ def show_scans(answers: Sequence[ScanAnswer]) -> Table | Text:
         ("scan", "data set", "subject", "session", "name", "kind", "warnings"),
         ((a.id, a.dataset, a.subject, a.session, a.name, a.kind, len(a.warnings)) for a in answers),
     )
+
+
+def show_layouts(answers: Sequence[LayoutAnswer]) -> Table | Text:
+    """List layouts of fMRI betas."""
+    return make_table(
+        ("layout", "what", "files", "read", "terms of what is published"),
+        ((a.name, a.title, a.files, a.reading, a.terms) for a in answers),
+    )
+
+
+def show_subjects(rows: Sequence[SubjectRow], title: str) -> Table | Text:
+    """List what a folder of fMRI betas holds."""
+    table = make_table(
+        ("subject", "sessions", "runs", "trials", "stimuli", "repeated", "regions"),
+        (
+            (row.subject, row.sessions, row.runs, row.trials, row.stimuli, row.repeated, ", ".join(row.rois))
+            for row in rows
+        ),
+    )
+    if isinstance(table, Table):
+        table.title = title
+    return table
 
 
 def show_jobs(answers: Sequence[JobAnswer]) -> Table | Text:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,30 @@ _CHECKPOINT_S = 120.0
 _UNSTATED = {"licence": "", "source": ""}
 
 
-@click.command(cls=Verb)
+# What takes other options than a segmentation recipe, by the word in its place.
+ELSEWHERE = {
+    "tiny": "voxelight.app.cli.train_tiny:train_tiny",
+    "decoder": "voxelight.app.cli.train_decoder:train_decoder",
+    "unclip": "voxelight.app.cli.train_pictures:train_unclip",
+    "converter": "voxelight.app.cli.train_pictures:train_converter",
+}
+
+
+class TrainVerb(Verb):
+    """A command that hands over where something else than a segmentation recipe is to be trained."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of this command, or of the one that is named in place of a recipe."""
+        if args and args[0] in ELSEWHERE:
+            module, _, name = ELSEWHERE[args[0]].partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=TrainVerb)
 @click.argument("recipe")
 @click.option(
     "--data", required=True, metavar="DIR", type=_DIR, help="Folder with images/ and labels/ of one name a case."
@@ -43,6 +67,7 @@ _UNSTATED = {"licence": "", "source": ""}
 @click.option("--network", help="Another network on the same recipe, e.g. attention_unet.")
 @click.option("--config", multiple=True, metavar="NAME=JSON", help="Option of the network; repeat for more.")
 @click.option("--training", multiple=True, metavar="NAME=JSON", help="Option of the training; repeat for more.")
+@click.option("--start-from", metavar="NAME", help="Weights to start from: of a packaged recipe, or a model of yours.")
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every random draw; default: the recipe's.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N; default: the setting of this installation.")
@@ -58,8 +83,11 @@ def train(shell: Shell, /, recipe: str, data: Path, out: Path, **wishes: Any) ->
     training that was cut off goes on from its last checkpoint when the same command is given again.
 
     On several cards: torchrun --nproc-per-node N -m voxelight.app.cli train ...
+
+    In place of RECIPE: decoder for betas to image tokens, unclip for tokens to pictures, converter for tokens to
+    captions, tiny for the whole of the small profile. Each has a --help.
     """
-    from voxelight.app.pipelines.trained import find_trainable
+    from voxelight.app.pipelines.trained import find_start, find_trainable
     from voxelight.app.provenance import find_device
     from voxelight.medseg.splits import choose_split
     from voxelight.models.training import processes
@@ -67,6 +95,7 @@ def train(shell: Shell, /, recipe: str, data: Path, out: Path, **wishes: Any) ->
     from voxelight.storage.trained import TrainedModels
 
     chosen = _change(find_trainable(recipe), wishes)
+    find_start(chosen.training.start_from if chosen.training else None, chosen.network, shell.settings.weights)
     cases = read_cases(data, chosen.labels, chosen.values)
     names = [case.name for case in cases]
     groups = _read_groups(wishes["groups"]) if wishes["groups"] else None
@@ -95,11 +124,18 @@ class _Place:
 def _change(recipe: "SegmentationRecipe", wishes: Mapping[str, Any]) -> "SegmentationRecipe":
     from voxelight.app.pipelines.trained import Changes, change_recipe
 
-    config, training = (dict(map(_parse, wishes[name])) for name in ("config", "training"))
+    config, training = (parse_options(wishes[name]) for name in ("config", "training"))
+    training |= {"start_from": wishes["start_from"]} if wishes["start_from"] else {}
     return change_recipe(recipe, Changes(wishes["network"], config, wishes["steps"], wishes["seed"], training))
 
 
-def _parse(text: str) -> tuple[str, Any]:
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what was given as NAME=JSON, or as NAME=TEXT."""
+    return dict(map(parse_setting, texts))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read NAME=JSON; what is no JSON is taken as text."""
     name, _, value = text.partition("=")
     try:
         return name, json.loads(value)
@@ -134,6 +170,7 @@ def _fit(
 ) -> "tuple[FoldFit, list[Path]]":
     """Fit one fold under a bar, and write what comes out of it once all is done."""
     from voxelight.app.curves import Logs, TensorBoardLog
+    from voxelight.app.pipelines.trained import read_start
     from voxelight.medseg.train_folds import fit_fold
     from voxelight.models.training import processes
     from voxelight.models.training.loop import Hooks, LoopOptions
@@ -142,9 +179,10 @@ def _fit(
 
     curve = TrainingLog(place.work / "curve.jsonl")
     boards = [TensorBoardLog(place.work / "tensorboard")] if place.tensorboard else []
-    with _shown(shell, place.stem) as (on_step, shown):
+    with show_losses(shell, place.stem) as (on_step, shown):
         hooks = Hooks(CheckpointFolder(place.work / "checkpoints"), Logs([curve, *boards, shown]), on_step)
-        found = fit_fold(cases, recipe, split, fold, place.device, hooks, LoopOptions(checkpoint_s=_CHECKPOINT_S))
+        options, start = LoopOptions(checkpoint_s=_CHECKPOINT_S), read_start(recipe, shell.settings.weights)
+        found = fit_fold(cases, recipe, split, fold, place.device, hooks, options, start)
     return found, _write(place, recipe, split, found, curve) if processes.is_first() else []
 
 
@@ -163,7 +201,8 @@ class _Shown:
 
 
 @contextmanager
-def _shown(shell: Shell, name: str) -> "Iterator[tuple[Callable[[int, int], None], _Shown]]":
+def show_losses(shell: Shell, name: str) -> "Iterator[tuple[Callable[[int, int], None], _Shown]]":
+    """Show a bar with the last losses while the block trains; yield what is told of steps, and of rows of the curve."""
     shown = _Shown()
     with shell.progress() as progress:
         bar = progress.add_task(name, total=None)

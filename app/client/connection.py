@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from voxelight.app.client.problems import read_error, say_no_answer
 from voxelight.app.client.tagged import Tagged
@@ -42,11 +42,13 @@ class Connection:
     ----------
     http : with the address of the server up to `/api/v1`
     tries : how often a request that may be repeated is sent before the server counts as unavailable
+    key : of the API, which says who asks; empty: nobody
     """
 
-    def __init__(self, http: httpx.Client, tries: int = 3) -> None:
+    def __init__(self, http: httpx.Client, tries: int = 3, key: str = "") -> None:
         self.http = http
         self.tries = tries
+        self._key = SecretStr(key)  # shown by no repr
 
     def send(
         self,
@@ -73,7 +75,7 @@ class Connection:
         VoxelightError
             The server refused, with what it found, expected and advises; `Unavailable` where it does not answer.
         """
-        known = {name: value for name, value in (headers or {}).items() if value is not None}
+        known = self._complete(headers)
         if document is not None:
             content, known["Content-Type"] = _write(document), "application/json"
         again = method in _REPEATABLE or "Idempotency-Key" in known
@@ -130,13 +132,19 @@ class Connection:
         path, params, headers : as of `send`
         silence_s : seconds without a byte after which it counts as broken; those of the client unless given
         """
-        known = {name: value for name, value in (headers or {}).items() if value is not None}
+        known = self._complete(headers)
         timeout: Any = httpx.USE_CLIENT_DEFAULT if silence_s is None else httpx.Timeout(silence_s)
         with self.http.stream("GET", PREFIX + path, params=params, headers=known, timeout=timeout) as answer:
             if answer.status_code >= 400:
                 answer.read()
                 raise read_error(answer)
             yield answer
+
+    def _complete(self, headers: Mapping[str, str | None] | None) -> dict[str, str]:
+        """Return the headers that have a value, with the key."""
+        key = self._key.get_secret_value()
+        own = {"Authorization": f"Bearer {key}"} if key else {}
+        return own | {name: value for name, value in (headers or {}).items() if value is not None}
 
 
 def _write(document: BaseModel | Mapping[str, Any]) -> bytes:

@@ -127,6 +127,14 @@ class Scans:
         """Let jobs take a held scan, once a person has looked at it."""
         return self._connection.ask(ScanAnswer, "POST", path_of("scans", scan_id, "release"), document=decision)
 
+    def preview_face(self, scan_id: uuid.UUID) -> bytes:
+        """Return a PNG of a head before and after its face is taken out; nothing is stored."""
+        return self._connection.send("GET", path_of("scans", scan_id, "face")).content
+
+    def deface(self, scan_id: uuid.UUID, decision: Decision) -> ScanAnswer:
+        """Have a scan stored without its face in place of what it was; held where it can't be taken out."""
+        return self._connection.ask(ScanAnswer, "POST", path_of("scans", scan_id, "deface"), document=decision)
+
     def reject(self, scan_id: uuid.UUID, decision: Decision) -> RejectAnswer:
         """Remove a held scan with everything that is stored of it."""
         return self._connection.ask(RejectAnswer, "POST", path_of("scans", scan_id, "reject"), document=decision)

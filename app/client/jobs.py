@@ -7,8 +7,13 @@ from collections.abc import Iterator, Sequence
 from voxelight.app.client.connection import Connection, path_of, read_params
 from voxelight.app.client.events import follow_events
 from voxelight.app.client.tagged import Tagged
-from voxelight.app.schemas import JobAnswer, JobRequest, Priority, RecipeAnswer, RunAnswer, ScanQuery
-from voxelight.app.schemas_exports import ActionAnswer, EvaluationRequest, RelevanceRequest
+from voxelight.app.schemas import JobAnswer, JobRequest, Priority, RecipeAnswer, RunAnswer, ScanQuery, Sent
+from voxelight.app.schemas_exports import (
+    ActionAnswer,
+    EvaluationRequest,
+    MapsEvaluationRequest,
+    RelevanceRequest,
+)
 from voxelight.app.schemas_jobs import JobChange, JobClone, LogAnswer, RecipeCardAnswer, RetryRequest, ScanChoice
 from voxelight.app.schemas_training import CurveAnswer
 
@@ -146,6 +151,14 @@ class Jobs:
         """Return how far the evaluation of a job is, and its files once it is done."""
         return self._ask_action("GET", job_id, "evaluation")
 
+    def evaluate_maps(self, job_id: uuid.UUID, request: MapsEvaluationRequest | None = None) -> ActionAnswer:
+        """Have the label maps of a job scored against references; asked twice, it is done once."""
+        return self._ask_action("POST", job_id, "evaluation", "maps", document=request or MapsEvaluationRequest())
+
+    def show_maps_evaluation(self, job_id: uuid.UUID) -> ActionAnswer:
+        """Return how far the evaluation of label maps is, and its files once it is done."""
+        return self._ask_action("GET", job_id, "evaluation", "maps")
+
     def map_relevance(self, job_id: uuid.UUID, request: RelevanceRequest | None = None) -> ActionAnswer:
         """Have it mapped where in the brain the decoder of a job looks; asked twice, it is done once."""
         return self._ask_action("POST", job_id, "relevance", document=request or RelevanceRequest())
@@ -154,10 +167,8 @@ class Jobs:
         """Return how far the relevance maps of a job are, and their files once they are done."""
         return self._ask_action("GET", job_id, "relevance")
 
-    def _ask_action(
-        self, method: str, job_id: uuid.UUID, what: str, document: EvaluationRequest | RelevanceRequest | None = None
-    ) -> ActionAnswer:
-        return self._connection.ask(ActionAnswer, method, path_of("jobs", job_id, what), document=document)
+    def _ask_action(self, method: str, job_id: uuid.UUID, *what: str, document: Sent | None = None) -> ActionAnswer:
+        return self._connection.ask(ActionAnswer, method, path_of("jobs", job_id, *what), document=document)
 
 
 class Recipes:

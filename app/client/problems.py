@@ -4,7 +4,7 @@ import httpx
 from pydantic import ValidationError
 
 from voxelight.app.schemas import Problem
-from voxelight.models.errors import BadInput, Conflict, NotFound, Refused, Unavailable, VoxelightError
+from voxelight.models.errors import BadInput, Conflict, NotFound, Refused, Unauthenticated, Unavailable, VoxelightError
 
 
 class ChangedMeanwhile(Conflict):
@@ -16,6 +16,7 @@ class Gone(NotFound):
 
 
 _KINDS: dict[int, type[VoxelightError]] = {
+    401: Unauthenticated,
     403: Refused,
     404: NotFound,
     409: Conflict,

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from voxelight.app.schemas import ArtifactAnswer, ResultAnswer
 from voxelight.app.verbs.answers import answer_artifact
 from voxelight.storage.artifacts import BlobStore
+from voxelight.storage.checks import Checks
 from voxelight.storage.schema import Correction, Dataset, Job, Model, Run, Scan
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ class Problems(list[dict[str, str]]):
 class Contents:
     """The bytes behind the answers."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: BlobStore, checks: Checks) -> None:
         self._blobs = blobs
+        self.checks = checks
 
     def read(self, file: ArtifactAnswer) -> bytes:
         """Return the whole content."""

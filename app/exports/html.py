@@ -3,9 +3,9 @@
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib.resources import files
 
 from voxelight.app.exports.report import SCORE_HEAD, ItemPart, JobPart, Picture, Report
+from voxelight.models.pages import read_style
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _MORE = '<p class="muted">{count} more results are not shown here; the tables and folders of the export hold them.</p>'
@@ -13,13 +13,12 @@ _MORE = '<p class="muted">{count} more results are not shown here; the tables an
 
 def write_html(report: Report) -> str:
     """Return the report as a page."""
-    style = (files("voxelight.neuro.evaluate") / "page.css").read_text(encoding="utf-8")
     notices = "".join(f'<p class="notice">{escape(each)}</p>' for each in report.notices)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(report.title)}</title><style>{style}{_STYLE}</style></head><body>"
+        f"<title>{escape(report.title)}</title><style>{read_style()}{_STYLE}</style></head><body>"
         f"<header><h1>{escape(report.title)}</h1><p class=muted>{escape(report.made)}. "
         f"{report.size}.</p>{notices}</header>"
         f"<main>{''.join(map(_write_job, report.jobs))}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from voxelight.app.actions import ROLES
 from voxelight.app.exports.citations import describe_licence, list_citations
 from voxelight.app.exports.entries import Contents, Entry, Member, path_part, short
 from voxelight.app.schemas import DECODING, DECODING_NOTICE, NOTICE, ArtifactAnswer, JobAnswer, MetricAnswer
@@ -17,7 +18,7 @@ _SIDE, _WIDE = 240, 1100  # pixels
 _MOST_PICTURES = 8
 _NOTHING = 1e-9  # what rounding leaves of zero
 _ROLES = ("overlay", "stimulus", "reconstruction", "retrieved")
-_EVALUATED = ("evaluation", "evaluation_data", "evaluation_table")
+_EVALUATED = tuple(role for kind in ("evaluate", "evaluate-maps") for role in ROLES[kind])
 SIMULATED = "SIMULATED: made by a model, nobody was scanned."
 
 

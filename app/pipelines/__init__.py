@@ -69,6 +69,9 @@ class OpenPipeline(Protocol):
         ...
 
 
+Mix = Callable[[Sequence[tuple[OpenPipeline, Run]], Callable[[], None]], Iterator[tuple[Run, Outcome]]]
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One kind of job.
@@ -81,6 +84,8 @@ class Pipeline:
     step_size : items in one durable step, a multiple of what a pipeline may do at once
     options : what a job can set beside its recipe
     takes : kinds of scans that it reads
+    mix : does items of several jobs in one batch, each with its own inputs, and yields what each gives alone
+    pauses : whether an item that is left goes on from a checkpoint on the same machine
     """
 
     list_recipes: Callable[[Path], list[RecipeAnswer]]
@@ -89,6 +94,8 @@ class Pipeline:
     step_size: int
     options: type[BaseModel]
     takes: tuple[str, ...]
+    mix: Mix | None = None
+    pauses: bool = False
 
 
 def check_options(model: type[Options], options: dict[str, Any]) -> Options:
@@ -115,6 +122,9 @@ PIPELINES = {
     "reconstruct": "voxelight.app.pipelines.reconstruct:PIPELINE",
     "decode": "voxelight.app.pipelines.decode:PIPELINE",
     "train-segmenter": "voxelight.app.pipelines.train_segmenter:PIPELINE",
+    "train-decoder": "voxelight.app.pipelines.train_decoder:PIPELINE",
+    "train-linear": "voxelight.app.pipelines.train_linear:PIPELINE",
+    "glm": "voxelight.app.pipelines.glm:PIPELINE",
 }
 
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from voxelight.app.pipelines.outputs import PNG, TENSORS, file_stem
+from voxelight.app.pipelines.profiles import AS_STORED
 from voxelight.app.provenance import describe, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, RANDOM_NOTICE
 from voxelight.models.values import Betas, ClipTokens, Provenance, Stimuli
-from voxelight.neuro.profiles import Profile
+from voxelight.neuro.evaluate.guards import hash_pictures
 from voxelight.storage.formats.images import decode_png, encode_png
 from voxelight.storage.results import Decoded, JobOutcome, Outcome, OutputFile, Score, read_outputs
 from voxelight.storage.schema import Run
@@ -30,9 +32,24 @@ _ON_SHEET = 24
 _FEWEST = 2
 _SCORED_SIDE = 64
 _DRAWS = 1000
-_NORMALISATION = "as stored"
 # Attribute of a result -> role of its file.
 _PICTURES = {"image": "reconstruction", "unrefined": "unrefined", "blurry": "blurry"}
+
+
+class Source(Protocol):
+    """What decodes: a profile, or a linear decoder."""
+
+    @property
+    def name(self) -> str:
+        """As jobs name it."""
+
+    @property
+    def space(self) -> str:
+        """Of its tokens."""
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether it learnt nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +62,8 @@ class Recording:
     gallery : the same pictures in the space of the decoder
     options, inputs : for the provenance
     profile, seed, device : of the job
+    normalisation : of the betas
+    trained_on : hashes of the pictures that the decoder was trained on; None where that is recorded nowhere
     """
 
     betas: Betas
@@ -52,9 +71,20 @@ class Recording:
     gallery: "Gallery"
     options: dict[str, Any]
     inputs: dict[str, str]
-    profile: Profile
+    profile: Source
     seed: int
     device: str
+    normalisation: str = AS_STORED
+    trained_on: frozenset[str] | None = None
+
+    @cached_property
+    def unseen(self) -> frozenset[str]:
+        """Stimuli with a picture that the decoder is not known to have been trained on."""
+        if self.stimuli is None:
+            return frozenset()
+        keys = hash_pictures(self.stimuli.images)
+        known = self.trained_on or frozenset()
+        return frozenset(name for name, key in zip(self.stimuli.ids.tolist(), keys, strict=True) if key not in known)
 
     def find_trials(self, stimulus: str) -> NDArray[np.float32]:
         """Return the betas of all trials of a stimulus, array (repeat, voxel)."""
@@ -161,7 +191,7 @@ def _describe(recording: Recording, found: "Sequence[Found]") -> dict[str, Any]:
         "random_weights": recording.profile.random_weights,
         "space": recording.profile.space,
         "seeds": [each.seed for each in found],
-        "normalisation": _NORMALISATION,
+        "normalisation": recording.normalisation,
         "repeats": "outputs averaged",
     }
     provenance = Provenance(
@@ -196,8 +226,13 @@ def _draw(stores: Stores, recording: Recording, runs: Sequence[Run]) -> NDArray[
 
 
 def _score(stores: Stores, recording: Recording, runs: Sequence[Run]) -> tuple[list[Score], list[str]]:
-    scored = [run for run in runs if recording.find_picture(run.item_key) is not None]
+    shown = [run for run in runs if recording.find_picture(run.item_key) is not None]
+    scored = [run for run in shown if run.item_key in recording.unseen]
     notes = []
+    if len(scored) < len(shown):
+        notes.append(
+            f"{len(shown) - len(scored)} of {len(shown)} decoded pictures were trained on; only the others are scored."
+        )
     if recording.profile.random_weights:
         notes.append("RANDOM WEIGHTS: nothing was learnt, so these scores show chance and nothing else.")
     if recording.betas.simulated:
@@ -205,7 +240,8 @@ def _score(stores: Stores, recording: Recording, runs: Sequence[Run]) -> tuple[l
     if len(scored) < _FEWEST:
         notes.append(f"No score: pictures of {len(scored)} decoded stimuli, and a score takes {_FEWEST} or more.")
         return [], notes
-    notes.append("Whether the decoder was trained on these pictures is not known here.")
+    if recording.trained_on is None:
+        notes.append("Whether the decoder was trained on these pictures is not known here.")
     retrieval, pixels = _score_retrieval(stores, recording, scored), _score_pixels(stores, recording, scored)
     if retrieval:
         notes.append("The paper calls the brain of an image its image retrieval, and the image of a brain the reverse.")
@@ -233,7 +269,7 @@ def _score_retrieval(stores: Stores, recording: Recording, runs: Sequence[Run]) 
         "pool": report.pool,
         "draws": report.draws,
         "interval": report.interval,
-        "normalisation": _NORMALISATION,
+        "normalisation": recording.normalisation,
         "n": len(runs),
     }
     named = {
@@ -267,7 +303,7 @@ def _score_pixels(stores: Stores, recording: Recording, runs: Sequence[Run]) -> 
         detail = {
             "interval": "bootstrap, over images",
             "side": _SCORED_SIDE,
-            "normalisation": _NORMALISATION,
+            "normalisation": recording.normalisation,
             "n": len(pairs),
         }
         if name in chances:

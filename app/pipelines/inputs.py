@@ -13,14 +13,20 @@ from voxelight.app.pipelines.choice import choose_scans
 from voxelight.app.schemas import JobRequest
 from voxelight.models.errors import BadInput, Refused
 from voxelight.models.values import Betas, Stimuli
-from voxelight.storage.formats.betas import read_betas_mat, read_betas_nifti
-from voxelight.storage.formats.images import read_stimuli
+from voxelight.storage import checks_data
+from voxelight.storage.checks_data import BetasFiles
+from voxelight.storage.formats.fmri.registered import read_registered
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Dataset, Scan
 from voxelight.storage.stores import Stores
 
-PARTS = ("betas", "series", "volume", "events", "picture")
-_HOW = "Name one subject's files in the request: a .mat; or 4-D betas, a mask, an events table and the pictures."
+PARTS = ("recording", "betas", "series", "volume", "events", "picture")
+DECODING_KINDS = ("reconstruct", "decode", "train-decoder", "train-linear")  # what asks for consent and purpose
+LARGEST_SIDE = 256  # pixels, of pictures that come from a folder; none of the decoders here sees more
+_HOW = (
+    "Name one subject's files in the request: a .mat; 4-D betas, a mask, an events table and the pictures; or one "
+    "registered folder."
+)
 
 
 class BetasInput(BaseModel):
@@ -29,7 +35,7 @@ class BetasInput(BaseModel):
     Parameters
     ----------
     subject_id, subject : whose
-    betas : a `.mat` that holds everything, or the 4-D image
+    betas : a `.mat` or a registered folder, which hold everything, or the 4-D image
     mask, events, pictures : what belongs to a 4-D image
     hashes : file name -> sha256 of all of them
     """
@@ -43,6 +49,18 @@ class BetasInput(BaseModel):
     events: uuid.UUID | None = None
     pictures: tuple[uuid.UUID, ...] = ()
     hashes: dict[str, str]
+
+
+def ask_consent_for(kind: str, dataset: Dataset) -> None:
+    """Refuse a kind of job that decodes, or learns to, on data without a ground and a purpose: at whatever time.
+
+    Raises
+    ------
+    Refused
+        As `ask_consent`.
+    """
+    if kind in DECODING_KINDS:
+        ask_consent(dataset)
 
 
 def ask_consent(dataset: Dataset) -> None:
@@ -88,6 +106,8 @@ def find_betas(
     """
     choice = choose_scans(session, dataset, request)
     of = {kind: [scan for scan in choice.scans if scan.kind == kind] for kind in PARTS}
+    if of["recording"]:
+        return _gather(_only(of["recording"], "registered folder", dataset), None, None, []), choice.notes
     if of["betas"] and not of["series"]:
         betas = _only(of["betas"], "betas (.mat)", dataset)
         return _gather(betas, None, None, []), choice.notes
@@ -112,12 +132,13 @@ def read_betas(session: Session, stores: Stores, inputs: BetasInput, simulated: 
             scan = find_row(session, Scan, scan_id)
             return stack.enter_context(stores.blobs.local_file(scan.blob_sha256, scan.name))
 
-        stimuli: Stimuli | None
-        if inputs.mask is None or inputs.events is None:
-            betas, stimuli = read_betas_mat(fetch(inputs.betas), subject=inputs.subject)
+        if find_row(session, Scan, inputs.betas).kind == "recording":
+            betas, stimuli = read_registered(fetch(inputs.betas), LARGEST_SIDE)
         else:
-            betas = read_betas_nifti(fetch(inputs.betas), fetch(inputs.mask), fetch(inputs.events), inputs.subject)
-            stimuli = read_stimuli([fetch(picture) for picture in inputs.pictures]) if inputs.pictures else None
+            mask = fetch(inputs.mask) if inputs.mask else None
+            events = fetch(inputs.events) if inputs.events else None
+            files = BetasFiles(fetch(inputs.betas), mask, events, tuple(map(fetch, inputs.pictures)))
+            betas, stimuli = checks_data.read_betas(stores.checks, files, inputs.subject)
     return replace(betas, simulated=simulated), stimuli
 
 
@@ -133,6 +154,16 @@ def read_seen(session: Session, stores: Stores, inputs: BetasInput, simulated: b
     if stimuli is None:
         raise BadInput(f"no picture beside the betas of subject {inputs.subject}", "the stimuli as PNG or JPEG", _HOW)
     return betas, stimuli.select(np.array(list(dict.fromkeys(betas.stimulus_ids.tolist()))))
+
+
+def note_alignment(inputs: BetasInput, betas: Betas) -> tuple[str, ...]:
+    """Say whether trials and stimuli seem misaligned, where no intake saw both: NIfTI comes apart from events."""
+    from voxelight.neuro.alignment import check_alignment
+
+    if inputs.events is None:
+        return ()
+    found = check_alignment(betas)
+    return (found.line(),) if found.aligned is False else ()
 
 
 def _only(scans: list[Scan], what: str, dataset: Dataset) -> Scan:

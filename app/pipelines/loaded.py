@@ -1,7 +1,7 @@
 """Networks of a worker, loaded once and used by every job that asks for the same ones."""
 
 import hashlib
-import threading
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelight.app.warm import WARM, count_bytes
 from voxelight.models.errors import VoxelightError
 from voxelight.models.values import ClipTokens, Stimuli
 from voxelight.models.weights import find_part_sha256
 from voxelight.neuro import stages
+from voxelight.neuro.memory import BYTES, count_parameters
 from voxelight.neuro.networks import Networks, load_networks
 from voxelight.neuro.profiles import GenerationOptions, Profile
 from voxelight.storage.cache import StageCache
 
 _ENCODER = ("image_encoder",)
 _MOST_PICTURES = 3000  # their tokens stay in memory, 0.85 MB each at full size
-_SHOWN_SIDE = 256  # that the published decoders were scored with, pixels
-_loaded: dict[str, Networks] = {}
-_loading = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +33,10 @@ class Gallery:
 
 
 def find_networks(profile: Profile, weights: Path, options: GenerationOptions, device: str) -> Networks:
-    """Return the networks for these options, those of the last call where they are the same.
+    """Return the networks for these options, those of an earlier call where they are the same and still loaded.
 
-    Only one set is kept: the last one goes before another comes, since both may not fit.
+    Room is made before they are loaded. On a card for which no budget is set, only one set is kept: how it is placed
+    goes by what is free there.
 
     Raises
     ------
@@ -46,11 +46,16 @@ def find_networks(profile: Profile, weights: Path, options: GenerationOptions, d
         Weights do not fit their network.
     """
     key = _name(profile, weights, options, device, profile.list_parts(options))
-    with _loading:
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = load_networks(profile, weights, options, device)
-        return _loaded[key]
+    sizes = [count_parameters(profile.parts[part]) for part in profile.list_parts(options)]
+    alone = device != "cpu" and WARM.budget_bytes is None
+    return WARM.find(
+        key,
+        profile.name,
+        device,
+        lambda: load_networks(profile, weights, options, device),
+        lambda networks: count_bytes(networks.parts.values()),
+        need=sys.maxsize if alone else sum(sizes) * BYTES[options.dtype],
+    )
 
 
 def find_gallery(
@@ -79,11 +84,12 @@ def find_gallery(
 
 def _encode(networks: Networks, images: NDArray[np.float32]) -> NDArray[np.float16]:
     """Return the tokens of pictures, array (picture, token, dim)."""
-    batch, parts = networks.plan.batch, []
+    # The published decoders were scored with pictures of the size that results are kept at.
+    side, batch, parts = networks.profile.result_side, networks.plan.batch, []
     with networks.on_device(*_ENCODER):
         for start in range(0, len(images), batch):
             some = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
-            parts.append(stages.encode_images(networks, stages.resize(some, _SHOWN_SIDE)).numpy())
+            parts.append(stages.encode_images(networks, stages.resize(some, side)).numpy())
     return np.concatenate(parts).astype(np.float16)
 
 
@@ -91,6 +97,5 @@ def _name(profile: Profile, weights: Path, options: GenerationOptions, device: s
     """Name networks by all that they are made from; weights that were converted anew have another name."""
     placed = options.model_dump_json(include={"stop", "dtype", "batch", "memory"})
     made_from = [profile.model_dump_json(), placed, device]
-    if not profile.random_weights:
-        made_from += [find_part_sha256(weights, profile.weights[part], part) for part in parts]
+    made_from += [find_part_sha256(weights, profile.weights[part], part) for part in parts if not profile.draws(part)]
     return hashlib.sha256("\n".join(made_from).encode()).hexdigest()

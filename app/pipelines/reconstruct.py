@@ -1,6 +1,7 @@
 """Reconstruct pictures from betas: one held-out unit, one item; scores and null once all are done."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import save as save_tensors
 from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines import Item, ModelFacts, Pipeline, Plan, check_options
-from voxelight.app.pipelines.inputs import PARTS, BetasInput, ask_consent, find_betas, read_seen
+from voxelight.app.pipelines.inputs import PARTS, BetasInput, ask_consent, find_betas, note_alignment, read_seen
 from voxelight.app.pipelines.outputs import PNG, TENSORS, file_stem
 from voxelight.app.provenance import describe, find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE, JobRequest, RecipeAnswer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from voxelight.neuro.evaluate.report import ScoreReport
 
 MODEL_VERSION = "1"
+_SMALL_AT_ONCE, _SMALL_S = 8, 0.25
 
 
 class ReconstructOptions(BaseModel):
@@ -90,7 +92,7 @@ def plan(session: Session, stores: Stores, dataset: Dataset, request: JobRequest
             licence="Apache-2.0",
         ),
         params={"inputs": inputs.model_dump(mode="json")},
-        notes=notes,
+        notes=(*notes, *note_alignment(inputs, betas)),
     )
 
 
@@ -106,9 +108,8 @@ def find_recipe_of(job: Job) -> ReconstructionRecipe:
 class OpenReconstruction:
     """Betas and stimuli of one job in memory, with its folds."""
 
-    at_once = 1
-
     def __init__(self, stores: Stores, job: Job, device: str) -> None:
+        self.at_once = 1
         self._stores = stores
         self._device = find_device(device)
         options = ReconstructOptions(**job.params["options"])
@@ -124,7 +125,11 @@ class OpenReconstruction:
         """Reconstruct the stimuli of one held-out unit after the other."""
         for run in runs:
             go_on()
-            yield run, self._reconstruct(run)
+            start = time.monotonic()
+            outcome = self._reconstruct(run)
+            # Of small ones more would be written down than is computed; of others people see each as it ends.
+            self.at_once = _SMALL_AT_ONCE if time.monotonic() - start < _SMALL_S else 1
+            yield run, outcome
 
     def _reconstruct(self, run: Run) -> Outcome:
         fold = reconstruct_fold(self._betas, self._stimuli, self._folds[run.item_key], self._recipe, self._device)
@@ -232,7 +237,7 @@ PIPELINE = Pipeline(
     list_recipes=show_recipes,
     plan=plan,
     open=OpenReconstruction,
-    step_size=4,
+    step_size=16,
     options=ReconstructOptions,
     takes=PARTS,
 )

@@ -14,6 +14,7 @@ from voxelight.app.pipelines.decode import DecodeOptions
 from voxelight.app.pipelines.evaluated import FEWEST, open_job
 from voxelight.app.pipelines.inputs import BetasInput, read_betas
 from voxelight.app.pipelines.outputs import PNG
+from voxelight.app.pipelines.profiles import find_decoding_profile, standardise_betas
 from voxelight.app.pipelines.reconstruct import find_recipe_of
 from voxelight.app.provenance import find_device, find_revision
 from voxelight.app.schemas import DECODING_NOTICE
@@ -22,7 +23,6 @@ from voxelight.models.errors import BadInput
 from voxelight.models.values import Betas, Geometry
 from voxelight.neuro.betas import average_repeats
 from voxelight.neuro.folds import plan_folds, prepare_fold
-from voxelight.neuro.profiles import find_profile
 from voxelight.neuro.relevance import agree, draw_null, find_gradients, find_involvement, place
 from voxelight.storage.formats.maps import encode_map, is_mni152, make_image
 from voxelight.storage.formats.nifti import read_mask
@@ -132,8 +132,8 @@ def _map_profile(stores: Stores, job: Job, runs: list[Run], betas: Betas, device
     from voxelight.neuro.networks import load_networks
 
     options = DecodeOptions(**job.params["options"])
-    profile = find_profile(job.recipe)
-    profile = profile if options.subject is None else profile.select_subject(options.subject)
+    profile = find_decoding_profile(stores.weights, job.recipe, options.subject)
+    betas, _ = standardise_betas(stores.weights, job.recipe, options.subject, betas)
     small = options.generation.model_copy(update={"stop": "tokens", "dtype": "float32", "batch": None})
     networks = load_networks(profile, stores.weights, small, device, parts=("decoder",))
     decoder = networks.parts["decoder"]

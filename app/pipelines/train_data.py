@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from voxelight.app.pipelines.choice import choose_scans, find_conditions
 from voxelight.app.schemas import JobRequest, ScanQuery
-from voxelight.models.errors import BadInput
+from voxelight.models.errors import BadInput, VoxelightError
+from voxelight.storage.formats.names import image_stem
 from voxelight.storage.queries import select_scans
 from voxelight.storage.schema import Dataset, Scan
 from voxelight.storage.stores import Stores
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from voxelight.medseg.cases import Case
 
 TAKES = ("volume", "picture")
-_ENDINGS = re.compile(r"_(dseg|seg|labels?|mask)(\.(?:nii(?:\.gz)?|png))$", re.IGNORECASE)
-_IMAGE = re.compile(r"\.(nii(?:\.gz)?|dcm\.zip|png|jpe?g)$", re.IGNORECASE)
+LABEL_ENDINGS = re.compile(r"_(dseg|seg|labels?|mask)(\.(?:nii(?:\.gz)?|nrrd|mha|png))$", re.IGNORECASE)
 
 
 class Pair(BaseModel):
@@ -48,7 +48,7 @@ def find_pairs(session: Session, dataset: Dataset, request: JobRequest) -> tuple
     """Return the images of a request that have a label map in the same session, and in words what was left out.
 
     The label map of ``NAME.nii.gz`` is called ``NAME_dseg.nii.gz``, or ends in ``_seg``, ``_label``, ``_labels`` or
-    ``_mask``.
+    ``_mask``, whatever the formats of the two.
 
     Raises
     ------
@@ -59,8 +59,8 @@ def find_pairs(session: Session, dataset: Dataset, request: JobRequest) -> tuple
     """
     choice = choose_scans(session, dataset, request, TAKES)
     everything = select_scans().where(*find_conditions(dataset.id, ScanQuery(), TAKES), Scan.held == "")
-    maps = {_place(scan): scan for scan in session.scalars(everything) if _ENDINGS.search(scan.name)}
-    images = [scan for scan in choice.scans if scan.kind in TAKES and not _ENDINGS.search(scan.name)]
+    maps = {_place(scan): scan for scan in session.scalars(everything) if LABEL_ENDINGS.search(scan.name)}
+    images = [scan for scan in choice.scans if scan.kind in TAKES and not LABEL_ENDINGS.search(scan.name)]
     pairs = [_pair(scan, maps[_place(scan)]) for scan in images if _place(scan) in maps]
     if not pairs:
         raise BadInput(
@@ -76,29 +76,38 @@ def find_pairs(session: Session, dataset: Dataset, request: JobRequest) -> tuple
 def read_pairs(
     stores: Stores, pairs: list[Pair], names: dict[int, str] | None, values: Mapping[int, int]
 ) -> "list[Case]":
-    """Read cases from the store, in their order."""
-    from voxelight.storage.formats.cases import read_case
+    """Read cases from the store, in their order.
 
-    cases = []
+    Raises
+    ------
+    VoxelightError
+        A case can't be read; every such case is named at once.
+    """
+    from voxelight.storage.checks_data import read_case
+    from voxelight.storage.formats.cases import noting, refuse_faults
+
+    cases: list[Case] = []
+    faults: dict[str, VoxelightError] = {}
     for pair in pairs:
         with (
             stores.blobs.local_file(pair.image[1], pair.image[0]) as image,
             stores.blobs.local_file(pair.labels[1], pair.labels[0]) as labels,
+            noting(pair.name, faults),
         ):
-            cases.append(read_case(pair.name, (image, labels), names, values))
+            cases.append(read_case(stores.checks, pair.name, (image, labels), names, values))
+    refuse_faults(faults, len(pairs))
     return cases
 
 
 def _place(scan: Scan) -> tuple[uuid.UUID, str]:
     """Return what an image and its label map have in common."""
-    stem = _ENDINGS.sub("", scan.name) if _ENDINGS.search(scan.name) else _IMAGE.sub("", scan.name)
-    return scan.imaging_session_id, stem.lower()
+    return scan.imaging_session_id, image_stem(LABEL_ENDINGS.sub("", scan.name)).lower()
 
 
 def _pair(image: Scan, labels: Scan) -> Pair:
     visit = image.imaging_session
     return Pair(
-        name=f"{visit.subject.label}/{visit.label}/{_IMAGE.sub('', image.name)}",
+        name=f"{visit.subject.label}/{visit.label}/{image_stem(image.name)}",
         person=visit.subject.label,
         scan=image.id,
         subject=visit.subject_id,

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelight.app.pipelines.segmenters import KnownRecipe, find_known
 from voxelight.app.provenance import find_revision
 from voxelight.app.schemas import NOTICE
 from voxelight.medseg.recipes import find_recipe
 from voxelight.medseg.recipes.recipe import SegmentationRecipe
-from voxelight.models.errors import BadInput
+from voxelight.medseg.recipes.training import Training
+from voxelight.models.errors import BadInput, NotFound
 from voxelight.storage.formats.recipes import check_recipe, read_recipe
 from voxelight.storage.trained import TrainedModel
 
@@ -74,6 +76,56 @@ def change_recipe(recipe: SegmentationRecipe, changes: Changes) -> SegmentationR
     return check_recipe(told, recipe.name)
 
 
+def find_start(name: str | None, network: str, weights: Path) -> KnownRecipe | None:
+    """Return what a training of a network is to start from, without reading it; None: from fresh weights.
+
+    Parameters
+    ----------
+    name : a recipe whose weights ship, or a model of the installation
+    network : that is to be trained
+    weights : folder of all weights of an installation
+
+    Raises
+    ------
+    NotFound
+        There are no weights of this name.
+    BadInput
+        They are of another network, or of several folds.
+    """
+    if name is None:
+        return None
+    try:
+        known = find_known(weights, name)
+    except NotFound as error:
+        raise NotFound(f"the weights {name!r} to start from", error.expected, error.remedy) from None
+    if known.recipe.network != network:
+        raise BadInput(f"{name}, weights of {known.recipe.network}, to start a training of {network} from",
+                       "weights of the same network", "Name others, or train that network.")  # fmt: skip
+    if known.folds > 1:
+        raise BadInput(f"{name}, a model of {known.folds} folds, to start from", "a model of one set of weights",
+                       "Train one on everything, and start from it.")  # fmt: skip
+    return known
+
+
+def read_start(recipe: SegmentationRecipe, weights: Path) -> "dict[str, Tensor] | None":
+    """Return the weights that a training is to start from; None for fresh ones.
+
+    Parameters
+    ----------
+    recipe : its training options name them
+    weights : folder of all weights of an installation
+
+    Raises
+    ------
+    NotFound, BadInput
+        As `find_start`.
+    Unavailable, Conflict
+        A file is missing, or not the one that was written.
+    """
+    known = find_start(recipe.training.start_from if recipe.training else None, recipe.network, weights)
+    return known.load()[0] if known else None
+
+
 def pack_weights(weights: "Mapping[str, Tensor]", recipe: SegmentationRecipe) -> bytes:
     """Return weights as safetensors."""
     from safetensors.torch import save
@@ -95,11 +147,13 @@ def describe_model(
     facts : ``device``, ``trained_on``, ``held_out``, ``dice`` (label -> interval) and whatever else is known
     """
     kept = recipe.model_copy(update={"name": name, "weights": name, "title": f"{recipe.title}, trained here"})
-    licence = data["licence"] or "not stated"
+    licence = f"as the data: {data['licence'] or 'not stated'}"
+    if recipe.training is not None and recipe.training.start_from is not None:
+        licence += f"; as {recipe.training.start_from}, which it started from"
     return TrainedModel(
         recipe=kept,
         sha256s=tuple(hashlib.sha256(content).hexdigest() for content in contents),
-        licence=f"as the data: {licence}",
+        licence=licence,
         source=data["source"] or data["name"],
         card=_write_card(kept, data, facts),
         provenance={
@@ -132,8 +186,15 @@ def _write_card(recipe: SegmentationRecipe, data: Mapping[str, str], facts: Mapp
         f"| source | {data['source'] or 'not stated'} |\n"
         f"| licence of the data | {data['licence'] or 'not stated'} |\n"
         f"| training | {steps} steps of {training.batch if training else '?'} crops, seed {recipe.seed}, "
-        f"{facts.get('device', 'unknown device')} |\n\n## Scores\n\n{scores}"
+        f"{facts.get('device', 'unknown device')} |\n{_tell_start(training)}\n## Scores\n\n{scores}"
     )
+
+
+def _tell_start(training: Training | None) -> str:
+    if training is None or training.start_from is None:
+        return ""
+    trap = "where that had seen cases that were held out here, scores are too good"
+    return f"| started from | {training.start_from}; {trap} |\n"
 
 
 def _times(sides: tuple[float, float, float]) -> str:

@@ -9,22 +9,32 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from voxelight.app.actions import NO_GRID, ROLES
+from voxelight.app.pipelines.inputs import ask_consent
 from voxelight.app.queue import JobQueue
-from voxelight.app.schemas import DECODING_NOTICE, Wire
-from voxelight.app.schemas_exports import ActionAnswer, ActionKind, ControlAnswer, EvaluationRequest, RelevanceRequest
+from voxelight.app.schemas import DECODING_NOTICE, NOTICE, Wire
+from voxelight.app.schemas_exports import (
+    ActionAnswer,
+    ActionKind,
+    ControlAnswer,
+    EvaluationRequest,
+    MapsEvaluationRequest,
+    RelevanceRequest,
+)
 from voxelight.app.verbs.answers import answer_artifact
 from voxelight.models.errors import BadInput, Conflict, NotFound
-from voxelight.storage.queries import find_row
+from voxelight.storage.queries import find_dataset, find_row
 from voxelight.storage.schema import Action, Artifact, Job, Run, utc_now
 from voxelight.storage.stores import Stores
 
 ACTIVE = ("queued", "running")
 _DECODING = ("reconstruct", "decode")
-_TITLES = {"evaluate": "evaluation", "relevance": "relevance map"}
+_OF_DECODED = ("evaluate", "relevance")
+_FITTING = {"evaluate": _DECODING, "evaluate-maps": ("segment",), "relevance": _DECODING}
+_TITLES = {"evaluate": "evaluation", "evaluate-maps": "evaluation of label maps", "relevance": "relevance map"}
 
 
 class Actions:
-    """Evaluations and relevance maps of jobs that decoded."""
+    """Evaluations of jobs, and relevance maps of those that decoded."""
 
     def __init__(self, stores: Stores, queue: JobQueue) -> None:
         self._stores = stores
@@ -39,6 +49,21 @@ class Actions:
             It decoded nothing, or is not done.
         """
         return self._start(job_id, "evaluate", request)
+
+    def evaluate_maps(self, job_id: uuid.UUID, request: MapsEvaluationRequest) -> ActionAnswer:
+        """Have the label maps of a job scored against references.
+
+        Raises
+        ------
+        BadInput, Conflict
+            It segmented nothing, or is not done; there is no such data set or other job.
+        """
+        with self._stores.sessions() as session:
+            if request.dataset is not None:
+                find_dataset(session, request.dataset)
+            if request.against is not None:
+                _refuse_unfit(find_row(session, Job, request.against), "evaluate-maps")
+        return self._start(job_id, "evaluate-maps", request)
 
     def map_relevance(self, job_id: uuid.UUID, request: RelevanceRequest) -> ActionAnswer:
         """Have it mapped where the decoder of a job looks.
@@ -109,6 +134,8 @@ class Actions:
             with self._stores.sessions.begin() as session:
                 job = find_row(session, Job, job_id)
                 _refuse_unfit(job, kind)
+                if kind in _OF_DECODED:
+                    ask_consent(job.dataset)
                 action = self._renew(session, job, kind, request.model_dump(mode="json"))
                 return _answer(session, action)
         except IntegrityError:  # somebody else asked for the same at the same time
@@ -137,8 +164,8 @@ class Actions:
 
 
 def _refuse_unfit(job: Job, kind: str) -> None:
-    if job.kind not in _DECODING:
-        raise BadInput(f"a job of the kind {job.kind}", f"one of {', '.join(_DECODING)}", "Choose a job that decoded.")
+    if job.kind not in _FITTING[kind]:
+        raise BadInput(f"a job of the kind {job.kind}", f"one of {', '.join(_FITTING[kind])}", "Choose another job.")
     if job.status != "done":
         raise Conflict(f"a job that is {job.status}", "one that is done", "Wait until it is, or retry what failed.")
     if kind == "relevance" and job.params["inputs"].get("mask") is None:
@@ -166,5 +193,5 @@ def _answer(session: Session, action: Action) -> ActionAnswer:
         created_at=action.created_at,
         started_at=action.started_at,
         finished_at=action.finished_at,
-        notice=DECODING_NOTICE,
+        notice=NOTICE if action.kind == "evaluate-maps" else DECODING_NOTICE,
     )

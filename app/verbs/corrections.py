@@ -91,7 +91,7 @@ class Corrections:
             base = _find_base(session, run, request.base or own)
             names = find_labels(session, run)
         before, grid = self._read_stored(base, names)
-        drawn = _read_drawn(incoming.path, names, before)
+        drawn = self._read_drawn(incoming.path, names, before)
         changes = describe_changes(before, drawn)
         if not any(change.added or change.removed for change in changes.values()):
             raise BadInput("a label map equal to its base", "at least one changed voxel", "Correct something first.")
@@ -143,7 +143,7 @@ class Corrections:
             names = find_labels(session, run)
             own = find_row(session, Artifact, _find_map(session, run).artifact_id)
         before, grid = self._read_stored(own, names)
-        drawn = _read_drawn(incoming.path, names, before)
+        drawn = self._read_drawn(incoming.path, names, before)
         between = None if request.first is None or request.last is None else (request.first, request.last)
         return _encode(interpolate_slices(drawn, request.label, _AXES[request.plane], between), grid)
 
@@ -152,6 +152,22 @@ class Corrections:
 
         with self._stores.blobs.local_file(artifact.blob_sha256, artifact.name) as path:
             return read_label_map(path, names), read_source_grid(path)
+
+    def _read_drawn(self, path: Path, names: dict[int, str], before: "LabelMap") -> "LabelMap":
+        """Read what came in, whatever its axes: it must hold the voxels of the map before, and its labels alone."""
+        with path.open("rb") as file:
+            suffix = ".nii.gz" if file.read(2) == b"\x1f\x8b" else ".nii"
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            named = Path(folder) / f"correction{suffix}"
+            named.symlink_to(path.resolve())
+            drawn = self._stores.checks.read_label_map(named, names)
+        if not drawn.geometry.matches(before.geometry):
+            raise BadInput(
+                f"a label map of {'x'.join(map(str, drawn.geometry.shape))} voxels placed elsewhere than its base",
+                f"the grid of its base, {'x'.join(map(str, before.geometry.shape))} voxels, to within 0.001 mm",
+                "Draw on the label map itself, or resample to it with nearest neighbour.",
+            )
+        return drawn
 
 
 def find_labels(session: Session, run: Run) -> dict[int, str]:
@@ -213,25 +229,6 @@ def _find_base(session: Session, run: Run, artifact_id: uuid.UUID) -> Artifact:
             "Take the id of a version from the list of corrections.",
         )
     return base
-
-
-def _read_drawn(path: Path, names: dict[int, str], before: "LabelMap") -> "LabelMap":
-    """Read what came in, whatever its axes: it must hold the voxels of the map before, and its labels alone."""
-    from voxelight.storage.formats.nifti import read_label_map
-
-    with path.open("rb") as file:
-        suffix = ".nii.gz" if file.read(2) == b"\x1f\x8b" else ".nii"
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        named = Path(folder) / f"correction{suffix}"
-        named.symlink_to(path.resolve())
-        drawn = read_label_map(named, names)
-    if not drawn.geometry.matches(before.geometry):
-        raise BadInput(
-            f"a label map of {'x'.join(map(str, drawn.geometry.shape))} voxels placed elsewhere than its base",
-            f"the grid of its base, {'x'.join(map(str, before.geometry.shape))} voxels, to within 0.001 mm",
-            "Draw on the label map itself, or resample to it with nearest neighbour.",
-        )
-    return drawn
 
 
 def _encode(label_map: "LabelMap", grid: "SourceGrid") -> bytes:

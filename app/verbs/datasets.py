@@ -7,6 +7,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from voxelight.app.schemas import DatasetAnswer, DatasetChange, DatasetRequest, Page
 from voxelight.app.verbs.answers import answer_dataset
 from voxelight.models.errors import Conflict
+from voxelight.storage.access import choose_project
 from voxelight.storage.queries import find_dataset, read_page
 from voxelight.storage.schema import Dataset
 from voxelight.storage.stores import Stores
@@ -28,7 +29,8 @@ class Datasets:
         """
         try:
             with self._stores.sessions.begin() as session:
-                dataset = Dataset(**request.model_dump())
+                project = choose_project(session, request.project)
+                dataset = Dataset(**request.model_dump() | {"project": project})
                 session.add(dataset)
                 session.flush()
                 return answer_dataset(session, dataset)

@@ -1,15 +1,25 @@
 """Delete for good: rows, files that no other row names, vectors, what was cached; and write a receipt."""
 
+import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from voxelight.app.hospital.pseudonyms import forget_received
 from voxelight.app.schemas import Page
-from voxelight.app.schemas_deletion import DeletionAnswer, DeletionRequest, DeletionTarget, ReceiptAnswer
+from voxelight.app.schemas_deletion import (
+    DeletionAnswer,
+    DeletionRequest,
+    DeletionTarget,
+    ReceiptAnswer,
+    SearchedAnswer,
+)
 from voxelight.app.verbs.vectors import Vectors
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.access import seeing_everything
 from voxelight.storage.database import forget_deleted
 from voxelight.storage.deletion import (
     Removed,
@@ -20,8 +30,11 @@ from voxelight.storage.deletion import (
     remove_rows,
     write_receipt,
 )
+from voxelight.storage.derived import MadeModel, find_hashes, find_models, mark_models, remove_models
+from voxelight.storage.erasure import find_labels
+from voxelight.storage.proof import Needles, collect, search
 from voxelight.storage.queries import find_dataset, find_row, read_page
-from voxelight.storage.schema import Dataset, Job, Receipt, Run, Scan, Subject
+from voxelight.storage.schema import Dataset, Job, Receipt, Run, Scan, Subject, utc_now
 from voxelight.storage.stores import Stores
 from voxelight.storage.uploads import UploadFiles
 
@@ -52,10 +65,9 @@ class Deletion:
         NotFound
             There is no such thing.
         """
-        with self._stores.sessions() as session:
-            row = _find(session, target)
-            name, confirm = _name(row)
-            return _answer(target, name, confirm, measure(session, find_extent(session, row)), None)
+        with self._stores.sessions() as session, _found(session, target) as row:
+            removed = measure(session, find_extent(session, row))
+            return _answer(target, _name(row), removed, self._find_models(session, removed))
 
     def delete(
         self,
@@ -76,27 +88,36 @@ class Deletion:
         NotFound
             There is no such thing.
         BadInput
-            The name that was typed is another.
+            The name that was typed is another, or models were trained on it and nobody said what becomes of them.
         Conflict
             A job works on it.
         """
         if request.dry_run:
             return self.plan(target)
-        with self._stores.sessions.begin() as session:
-            row = _find(session, target)
-            name, confirm = _name(row)
-            _refuse_unconfirmed(request, target, confirm)
+        with self._stores.sessions.begin() as session, _found(session, target) as row:
+            names = _name(row)
+            _refuse_unconfirmed(request, target, names[1])
             extent = find_extent(session, row)
             # Held until the end, so that no job and no scan comes to the data set meanwhile.
-            session.get(Dataset, extent.dataset_id, with_for_update=True)
+            project = session.get_one(Dataset, extent.dataset_id, with_for_update=True).project
             refuse_active(session, extent)
             removed = measure(session, extent)
-            check(_answer(target, name, confirm, removed, None))
+            models = self._find_models(session, removed)
+            _refuse_undecided(request, models)
+            check(_answer(target, names, removed, models))
+            needles = collect(session, self._stores.blobs, removed) if request.prove else None
+            labels = find_labels(session, extent)
             remove_rows(session, removed)
-            receipt = write_receipt(session, removed, target.what, name, request.author, request.reason)
-            answer = _answer(target, name, confirm, removed, receipt.id)
+            receipt = write_receipt(session, removed, target.what, names[0], request.author, request.reason)
+            receipt.project = project
+            if models:
+                word = "deleted" if request.models == "delete" else "kept, and marked"
+                receipt.counts = receipt.counts | {f"models {word}": len(models)}
+            answer = _answer(target, names, removed, models, receipt.id)
+        self._settle_models(request, models, answer, removed)
         self._remove_files(removed)
-        return answer
+        forget_received(self._stores.cache.parent, labels)
+        return answer if needles is None else self._prove(answer, needles)
 
     def list_receipts(self, limit: int = 100, cursor: str | None = None) -> Page[ReceiptAnswer]:
         """Return receipts, newest first."""
@@ -115,6 +136,34 @@ class Deletion:
         with self._stores.sessions() as session:
             return _answer_receipt(find_row(session, Receipt, receipt_id))
 
+    def _find_models(self, session: Session, removed: Removed) -> list[MadeModel]:
+        extent = removed.extent
+        hashes = find_hashes(session, sorted(extent.scans))
+        return find_models(self._stores.weights, extent.jobs | extent.touched, hashes)
+
+    def _settle_models(
+        self, request: DeletionRequest, models: list[MadeModel], answer: DeletionAnswer, removed: Removed
+    ) -> None:
+        if request.models == "delete":
+            remove_models(self._stores.weights, models)
+        elif models:
+            day = utc_now().date().isoformat()
+            note = f"Trained on data that were erased on {day} (receipt {answer.receipt})."
+            mark_models(self._stores.weights, models, note, removed.sha256s)
+
+    def _prove(self, answer: DeletionAnswer, needles: Needles) -> DeletionAnswer:
+        """Search everything for what went, and write the outcome into the receipt."""
+        assert answer.receipt is not None
+        proof = [
+            SearchedAnswer(place=each.place, things=each.things, bytes=each.size, found=each.found)
+            for each in search(self._stores, needles)
+        ]
+        with self._stores.sessions.begin() as session:
+            row = find_row(session, Receipt, answer.receipt)
+            row.proof = [each.model_dump() for each in proof]
+            row.counts = row.counts | {"searched for": needles.count}
+        return answer.model_copy(update={"proof": proof, "not_searched": list(needles.skipped)})
+
     def _remove_files(self, removed: Removed) -> None:
         """Remove what lies beside the rows, once they are gone; what a row has named again meanwhile stays."""
         with self._stores.sessions() as session:
@@ -126,13 +175,25 @@ class Deletion:
         for run_id in removed.extent.runs:
             for path in (self._stores.cache / "sheets").glob(f"{run_id}-*"):
                 path.unlink(missing_ok=True)
+        for job_id in removed.extent.jobs | removed.extent.touched:
+            for folder in ("trainings", "glm"):
+                shutil.rmtree(self._stores.cache / folder / str(job_id), ignore_errors=True)
         if removed.stages:  # kept under hashes of what made them, so nobody can tell whose they are
             for path in self._stores.cache.glob("*.safetensors"):
                 path.unlink(missing_ok=True)
+            shutil.rmtree(self._stores.cache / "targets", ignore_errors=True)
         for upload_id in removed.extent.uploads:
             self._uploads.remove(upload_id)
         self._vectors.follow()
         forget_deleted(self._stores.engine)
+
+
+@contextmanager
+def _found(session: Session, target: DeletionTarget) -> Iterator[Target]:
+    """Find what is to go among what shows; what hangs on it is then followed into every project."""
+    row = _find(session, target)
+    with seeing_everything(session):
+        yield row
 
 
 def _find(session: Session, target: DeletionTarget) -> Target:
@@ -177,19 +238,39 @@ def _refuse_unconfirmed(request: DeletionRequest, target: DeletionTarget, confir
         )
 
 
+def _refuse_undecided(request: DeletionRequest, models: list[MadeModel]) -> None:
+    if models and request.models is None:
+        raise BadInput(
+            f"{len(models)} trained on it: {_join(models)}",
+            "models=delete or models=keep",
+            "Weights are fitted to the data: say whether these models go too, or stay and are marked.",
+        )
+
+
+def _join(models: list[MadeModel]) -> str:
+    return ", ".join(f"{model.kind} {model.name}" for model in models)
+
+
 def _answer(
-    target: DeletionTarget, name: str, confirm: str, removed: Removed, receipt: uuid.UUID | None
+    target: DeletionTarget,
+    names: tuple[str, str],
+    removed: Removed,
+    models: list[MadeModel],
+    receipt: uuid.UUID | None = None,
 ) -> DeletionAnswer:
     return DeletionAnswer(
         what=target.what,
-        name=name,
-        confirm=confirm,
+        name=names[0],
+        confirm=names[1],
         dry_run=receipt is None,
         counts={what: count for what, count in removed.counts.items() if count},
         shared=removed.shared,
         sha256s=list(removed.sha256s),
         receipt=receipt,
         url=f"{PATH}/{receipt}" if receipt else None,
+        models=[f"{model.kind} {model.name}" for model in models],
+        proof=[],
+        not_searched=[],
     )
 
 

@@ -1,29 +1,25 @@
 """Take in what was dropped together: images, tables, pictures, loose DICOM files and archives of all these."""
 
 import re
-import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from voxelight.app.problem import describe_problem
 from voxelight.app.schemas import ScanAnswer, ScanRequest
 from voxelight.app.schemas_uploads import DropAnswer, Place, RefusedPart
 from voxelight.app.verbs.scans import Scans
 from voxelight.models.errors import BadInput, VoxelightError
-from voxelight.storage.artifacts import CHUNK_BYTES
-from voxelight.storage.formats.archives import list_members, opened_zip
-from voxelight.storage.formats.itk_header import join_metaimage, name_raw
-from voxelight.storage.formats.sniff import sniff
+from voxelight.storage.sandbox import Stopped
 
-SINGLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SINGLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".mat", ".tsv", "bold.json", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PAIR = (".mhd", ".raw", ".zraw")
 ARCHIVE = ".zip"
 _DICOM = (".dcm", ".ima", ".dicom", "")
 _LISTED = 5
+_AT_ONCE, _AT_ONCE_BYTES = 64, 512 << 20  # members of an archive, unpacked
 _STAND_IN = re.compile(r"file-\d{6}\b(\.[a-z0-9]+)?")
 
 
@@ -69,6 +65,7 @@ class Drops:
 
     def __init__(self, scans: Scans, work: Path, limit_bytes: int) -> None:
         self._scans = scans
+        self._checks = scans.checks
         self._work = work
         self._limit_bytes = limit_bytes
 
@@ -99,31 +96,32 @@ class Drops:
         """Take in MetaImage headers together with the voxels that they lead to; return the other files."""
         left = list(files)
         for header in [file for file in files if file.name.lower().endswith(PAIR[0])]:
-            raw = next((file for file in left if file.name == name_raw(header.path)), None)
+            try:
+                named = self._checks.find_raw(header.path, header.name)
+            except Stopped:
+                continue  # refused with what is left
+            raw = next((file for file in left if file.name == named), None)
             if raw is None:
                 continue
             left = [file for file in left if file not in (header, raw)]
-            self._work.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._work) as folder:
-                joined = Path(folder, "joined.mha")
-                join_metaimage(header.path, raw.path, joined, raw.name)
-                name = f"{header.name[: -len(PAIR[0])]}.mha"
-                outcome.add(header.name, self._take_one, Dropped(joined, name), place)
+            outcome.add(header.name, self._take_pair, header, raw, place)
         return left
+
+    def _take_pair(self, header: Dropped, raw: Dropped, place: Place) -> list[ScanAnswer]:
+        with self._checks.joined(header.path, raw.path, raw.name) as path:
+            return self._take_one(Dropped(path, f"{header.name[: -len(PAIR[0])]}.mha"), place)
 
     def _take_archive(self, archive: Dropped, place: Place, outcome: "_Outcome") -> list[ScanAnswer]:
         """Take in the members that stand alone one by one, and those of series together."""
-        with opened_zip(archive.path, archive.name, self._limit_bytes) as opened:
-            members = list_members(opened)
-            alone = [member for member in members if stands_alone(member.filename)]
-            for member in alone:
-                name = PurePosixPath(member.filename).name
-                with self._unpacked(opened, member) as path:
+        found = self._checks.list_archive(archive.path, archive.name, self._limit_bytes, SINGLE, _DICOM)
+        for part in _in_parts(found["alone"]):
+            numbers = [number for number, _, _ in part]
+            with self._checks.unpacked(archive.path, archive.name, self._limit_bytes, numbers) as paths:
+                for path, (_, name, _) in zip(paths, part, strict=True):
                     outcome.add(name, self._take_one, Dropped(path, name), place)
-            others = [member for member in members if member not in alone and not _is_dicom(opened, member)]
-        if others or not members:
-            outcome.refuse(archive.name, _no_scans([PurePosixPath(other.filename).name for other in others]))
-        if len(alone) + len(others) == len(members):
+        if found["others"] or not (found["alone"] or found["dicom"]):
+            outcome.refuse(archive.name, _no_scans(found["others"]))
+        if not found["dicom"]:
             return []
         with self._standing_in([archive], outcome) as paths:
             return self._ingest_series(paths, _name(archive.name, place), outcome)
@@ -131,11 +129,10 @@ class Drops:
     def _take_series(self, files: Sequence[Dropped], place: Place, outcome: "_Outcome") -> None:
         """Take in loose DICOM files; what is none is refused under its own name."""
         slices = []
-        for file in files:
-            try:
-                _refuse_other(file)
+        for file, error in zip(files, self._sort_loose(files) if files else [], strict=True):
+            if error is None:
                 slices.append(file)
-            except VoxelightError as error:
+            else:
                 outcome.refuse(file.name, error)
         if slices:
             title = slices[0].name if len(slices) == 1 else f"{len(slices)} DICOM files"
@@ -148,14 +145,15 @@ class Drops:
             outcome.refuse(name, problem)
         return list(scans)
 
-    @contextmanager
-    def _unpacked(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[Path]:
-        self._work.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._work, suffix=".part") as file:
-            with archive.open(member) as source:
-                shutil.copyfileobj(source, file, CHUNK_BYTES)
-            file.flush()
-            yield Path(file.name)
+    def _sort_loose(self, files: Sequence[Dropped]) -> list[VoxelightError | None]:
+        """Say of each file why it is no DICOM file; one at which the reader breaks down costs no other."""
+        try:
+            said = self._checks.sort_loose([(file.path, file.name) for file in files], _DICOM)
+        except Stopped as error:
+            return [error] if len(files) == 1 else [self._sort_loose([file])[0] for file in files]
+        return [
+            _no_scan(file.name) if error and not error.found else error for file, error in zip(files, said, strict=True)
+        ]
 
     @contextmanager
     def _standing_in(self, files: Sequence[Dropped], outcome: "_Outcome") -> Iterator[list[Path]]:
@@ -199,10 +197,16 @@ def _name(name: str, place: Place) -> ScanRequest:
     return ScanRequest(name=name, **place.model_dump())
 
 
-def _is_dicom(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    with archive.open(member) as file:
-        head = file.read(132)
-    return head[128:] == b"DICM" or PurePosixPath(member.filename).suffix.lower() in _DICOM
+def _in_parts(members: Sequence[tuple[int, str, int]]) -> Iterator[list[tuple[int, str, int]]]:
+    """Yield members by as many as may lie unpacked on the disk at once."""
+    part: list[tuple[int, str, int]] = []
+    for member in members:
+        if part and (len(part) == _AT_ONCE or sum(size for _, _, size in (*part, member)) > _AT_ONCE_BYTES):
+            yield part
+            part = []
+        part.append(member)
+    if part:
+        yield part
 
 
 def _no_scans(names: Sequence[str]) -> BadInput:
@@ -214,12 +218,5 @@ def _no_scans(names: Sequence[str]) -> BadInput:
     )
 
 
-def _refuse_other(file: Dropped) -> None:
-    """Refuse what is no DICOM file, in the words of the intake, which knows what to do with each kind."""
-    from voxelight.storage.formats.intake import inspect
-
-    kind = sniff(file.path)
-    old = kind == "unknown" and Path(file.name).suffix.lower() in _DICOM  # written before there was a preamble
-    if kind != "dicom" and not old:
-        inspect(file.path, file.name)
-        raise BadInput(f"{file.name}, which is no scan", f"a file named {', '.join(SINGLE)}", "Rename or convert it.")
+def _no_scan(name: str) -> BadInput:
+    return BadInput(f"{name}, which is no scan", f"a file named {', '.join(SINGLE)}", "Rename or convert it.")

@@ -18,6 +18,7 @@ from voxelight.app.verbs.jobs import Jobs
 from voxelight.app.verbs.privacy import refuse_export
 from voxelight.app.verbs.results import Results
 from voxelight.models.errors import NotFound
+from voxelight.storage.audit import note
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Artifact, Dataset, Run
 from voxelight.storage.stores import Stores
@@ -44,7 +45,7 @@ class Exports:
         self._stores = stores
         self._results = results
         self._jobs = jobs
-        self._contents = Contents(stores.blobs)
+        self._contents = Contents(stores.blobs, stores.checks)
 
     def plan(self, query: ResultQuery, runs: Sequence[uuid.UUID] = ()) -> ExportAnswer:
         """Say what an export would hold, counting the first `COUNTED` results.
@@ -149,6 +150,13 @@ class Exports:
         entries = self._walk(query, runs)
         first = list(islice(entries, 1))
         self._refuse_none(first)
+        with self._stores.sessions.begin() as session:
+            note(
+                session,
+                "export results",
+                f"job {query.job}" if query.job else "results",
+                runs=[str(run) for run in runs],
+            )
         return (entry for some in (first, entries) for entry in some)
 
     def _walk(self, query: ResultQuery, runs: Sequence[uuid.UUID]) -> Iterator[Entry]:

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session, joinedload
 from voxelight.app.schemas import JobAnswer, RunAnswer
 from voxelight.app.schemas_jobs import LogAnswer
 from voxelight.app.verbs.answers import answer_artifact, answer_metric, find_notice, is_random
-from voxelight.app.verbs.progress import count_left, find_paces, find_places
+from voxelight.app.verbs.progress import ACTIVE, count_left, find_paces, find_places
 from voxelight.storage.joblog import find_place
+from voxelight.storage.leases import find_problems
 from voxelight.storage.schema import Artifact, Job, JobEvent, Metric, Run
 
 R = TypeVar("R", Artifact, Metric)
@@ -25,11 +26,13 @@ _NAMED = (
 
 def answer_jobs(session: Session, jobs: Sequence[Job]) -> list[JobAnswer]:
     """Show jobs with what belongs to each as a whole."""
-    ids = [job.id for job in jobs]
+    ids = [job.id for job in jobs if job.started_at is not None]  # what never began gave nothing
     whole = select(Artifact).where(Artifact.job_id.in_(ids), Artifact.run_id.is_(None)).order_by(Artifact.role)
-    artifacts = _by_job(session.scalars(whole.options(joinedload(Artifact.blob))))
+    artifacts = _by_job(session.scalars(whole.options(joinedload(Artifact.blob)))) if ids else {}
     scores = select(Metric).where(Metric.job_id.in_(ids), Metric.run_id.is_(None)).order_by(Metric.created_at)
-    metrics = _by_job(session.scalars(scores))
+    metrics = _by_job(session.scalars(scores)) if ids else {}
+    active = [job.id for job in jobs if job.status in ACTIVE]
+    problems = find_problems(session, active) if active else {}
     places, paces, left = find_places(session, jobs), find_paces(session, jobs), count_left(session, jobs)
     return [
         JobAnswer(
@@ -39,7 +42,7 @@ def answer_jobs(session: Session, jobs: Sequence[Job]) -> list[JobAnswer]:
             random_weights=is_random(job.model),
             model=job.model.name,
             options=job.params.get("options", {}),
-            notes=job.params.get("notes", []),
+            notes=[*job.params.get("notes", []), *([problems[job.id]] if job.id in problems else [])],
             place=places.get(job.id),
             seconds_left=paces[job.id] * left.get(job.id, 0) if job.id in paces else None,
             metrics=[answer_metric(metric) for metric in metrics.get(job.id, [])],

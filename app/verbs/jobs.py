@@ -8,11 +8,13 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
-from voxelight.app.pipelines import PIPELINES, find_pipeline
+from voxelight.app.pipelines.inputs import ask_consent_for
 from voxelight.app.queue import JobQueue
 from voxelight.app.schemas import PRIORITIES, JobAnswer, JobRequest, Page, RecipeAnswer, RunAnswer
 from voxelight.app.schemas_jobs import JobChange, JobClone, LogAnswer
 from voxelight.app.verbs.job_answers import answer_job, answer_jobs, answer_line, answer_runs
+from voxelight.app.verbs.own_models import list_recipes
+from voxelight.app.verbs.progress import forget_queues
 from voxelight.app.verbs.submission import find_by_key, read_request, say_items, write_job
 from voxelight.models.errors import BadInput, Conflict
 from voxelight.storage.joblog import add_event, read_events
@@ -37,7 +39,7 @@ class Jobs:
 
     def list_recipes(self) -> list[RecipeAnswer]:
         """Return every recipe that a job can name."""
-        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes(self._stores.weights)]
+        return list_recipes(self._stores)
 
     def submit(self, request: JobRequest, idempotency_key: str | None = None) -> JobAnswer:
         """Check a request, then write its job and runs and enqueue it, all in one transaction.
@@ -86,7 +88,7 @@ class Jobs:
     def show(self, job_id: uuid.UUID) -> JobAnswer:
         """Return one job."""
         with self._stores.sessions() as session:
-            return answer_job(session, find_row(session, Job, job_id))
+            return answer_job(session, find_row(session, Job, job_id, joinedload(Job.dataset), joinedload(Job.model)))
 
     def find_ended(self, job_ids: Sequence[uuid.UUID]) -> Sequence[JobAnswer]:
         """Return those of some jobs that are over, the first to end first."""
@@ -154,11 +156,10 @@ class Jobs:
             job.status, job.finished_at = "cancelled", utc_now()
             session.execute(update(Run).where(Run.job_id == job.id, Run.status == "pending").values(status="cancelled"))
             add_event(session, job.id, f"Cancelled with {job.done} of {job.total} items done.", level="warning")
-            workflow_id = job.workflow_id
+            self._queue.cancel(session, job)
             session.flush()
-            answer = answer_job(session, job)
-        self._queue.cancel(workflow_id)
-        return answer
+            forget_queues(session)
+            return answer_job(session, job)
 
     def retry(self, job_id: uuid.UUID, run_ids: Sequence[uuid.UUID] = ()) -> JobAnswer:
         """Run again what failed or was cancelled, and only that.
@@ -172,11 +173,14 @@ class Jobs:
         ------
         Conflict
             The job is not over, or everything that is asked for is done.
+        Refused
+            It decodes, and the data set has no consent or no purpose by now.
         BadInput
             An item is none of this job.
         """
         with self._stores.sessions.begin() as session:
             job = find_row(session, Job, job_id)
+            ask_consent_for(job.kind, job.dataset)
             if job.status not in ("failed", "cancelled"):
                 raise Conflict(
                     f"a job that is {job.status}", "one that failed or was cancelled", "Nothing is to repeat."
@@ -240,11 +244,9 @@ class Jobs:
                 raise Conflict(f"a job that is {job.status}", "one that waits", "Its order is past.")
             if job.priority == change.priority:
                 return answer
-            passed, job.priority = job.workflow_id, change.priority
+            job.priority = change.priority
             self._put_on_queue(session, job, f"Priority set to {PRIORITIES[job.priority]}.")
-            answer = answer_job(session, job)
-        self._queue.cancel(passed)
-        return answer
+            return answer_job(session, job)
 
     def count_queued(self) -> dict[str, int]:
         """Return how many jobs wait on each queue."""
@@ -259,6 +261,7 @@ class Jobs:
         self._queue.enqueue(session, job)
         add_event(session, job.id, message)
         session.flush()
+        forget_queues(session)
 
 
 def describe_version(job: JobAnswer) -> str:

@@ -9,14 +9,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from voxelight.app.costs import find_cost
-from voxelight.app.pipelines import PIPELINES, find_pipeline
+from voxelight.app.pipelines import find_pipeline
 from voxelight.app.pipelines.choice import find_conditions
+from voxelight.app.pipelines.linear_recipes import find_linear
+from voxelight.app.pipelines.profiles import find_decoding_profile
 from voxelight.app.schemas import DECODING, NOTICE, QueueName, RecipeAnswer, ScanQuery
 from voxelight.app.schemas_jobs import CostAnswer, RecipeCardAnswer, ScanChoice
+from voxelight.app.verbs.own_models import list_recipes
 from voxelight.app.verbs.progress import find_pace
 from voxelight.models.errors import NotFound, Unavailable
 from voxelight.models.weights import WEIGHTS, find_part_sha256
-from voxelight.neuro.profiles import GenerationOptions, find_profile
+from voxelight.neuro.profiles import GenerationOptions
+from voxelight.storage.decoders import TrainedDecoders
 from voxelight.storage.queries import find_dataset
 from voxelight.storage.schema import ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores
@@ -33,7 +37,7 @@ class Recipes:
 
     def list(self) -> Sequence[RecipeAnswer]:
         """Return every recipe, without its card."""
-        return [recipe for kind in PIPELINES for recipe in find_pipeline(kind).list_recipes(self._stores.weights)]
+        return list_recipes(self._stores)
 
     def show(self, name: str) -> RecipeCardAnswer:
         """Return one recipe with the card of its model, what an item takes, and what to mind.
@@ -48,12 +52,12 @@ class Recipes:
         with self._stores.sessions() as session:
             costs = _find_costs(session, name)
         return RecipeCardAnswer(
-            **recipe.model_dump(),
+            **recipe.model_dump(exclude={"takes"}),
             card=read_card(self._stores.weights, recipe.model),
             costs=costs,
             warnings=list(self._find_warnings(recipe)),
             options=pipeline.options.model_json_schema(),
-            takes=list(pipeline.takes),
+            takes=recipe.takes or list(pipeline.takes),
         )
 
     def find_scans(self, name: str, dataset: str, query: ScanQuery) -> Sequence[ScanChoice]:
@@ -64,7 +68,8 @@ class Recipes:
         NotFound
             There is no such recipe or data set.
         """
-        takes = find_pipeline(self._find(name).kind).takes
+        recipe = self._find(name)
+        takes = tuple(recipe.takes) or find_pipeline(recipe.kind).takes
         with self._stores.sessions() as session:
             conditions = find_conditions(find_dataset(session, dataset).id, query, takes)
             columns = (Scan.id, Scan.name, Scan.kind, Subject.label, ImagingSession.label, Scan.held)
@@ -84,17 +89,20 @@ class Recipes:
             warnings.append(_DECODED)
         if recipe.random_weights:
             warnings.append("Random weights: nothing was learnt, so what comes out means nothing.")
+        linear = find_linear(self._stores.weights, recipe.name)
+        if recipe.kind == "decode" and (linear or find_decoding_profile(self._stores.weights, recipe.name)).simulated:
+            warnings.append("Its decoder was fitted to a SIMULATED subject: it reads the betas of that subject alone.")
         if "not-verified" in recipe.licence:
             warnings.append("The licence of a part could not be verified; docs/weights.md says which.")
-        if recipe.kind == "decode" and not recipe.random_weights:
+        if recipe.kind == "decode" and linear is None and not recipe.random_weights:
             warnings += self._find_missing(recipe.name)
         return warnings
 
     def _find_missing(self, name: str) -> Sequence[str]:
         """Say which weights of a profile were not fetched."""
-        profile, options = find_profile(name), GenerationOptions()
+        profile, options = find_decoding_profile(self._stores.weights, name), GenerationOptions()
         try:
-            for part in options.parts:
+            for part in profile.list_parts(options):
                 find_part_sha256(self._stores.weights, profile.weights[part], part)
         except Unavailable as error:
             return [f"Its weights are not here: {error}"]
@@ -109,11 +117,11 @@ def read_card(weights: Path, model: str) -> str:
     weights : folder of those that were trained, imported or fetched
     model : its name
     """
-    if model not in WEIGHTS:
-        trained = TrainedModels(weights)
-        return trained.find(model).card if trained.has(model) else ""
-    card = files("voxelight.models.shipped") / WEIGHTS[model].card
-    return card.read_text("utf-8") if card.is_file() else ""
+    card = f"{model}.md"
+    if card not in {known.card for known in WEIGHTS.values()}:
+        kept = (TrainedModels(weights), TrainedDecoders(weights))
+        return next((models.find(model).card for models in kept if models.has(model)), "")
+    return (files("voxelight.models.shipped") / card).read_text("utf-8")
 
 
 def _find_costs(session: Session, recipe: str) -> list[CostAnswer]:

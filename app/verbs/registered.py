@@ -113,13 +113,12 @@ def _register(
     from voxelight.medseg.longitudinal import Visit
     from voxelight.medseg.register import register_rigid
     from voxelight.storage.formats.nifti import read_label_map
-    from voxelight.storage.formats.volumes import read_image
 
     visits: list[Visit] = []
     first: Any = None
     for number, each in enumerate(files, start=1):
         with stores.blobs.local_file(*each.scan) as path:
-            image = read_image(path)[0]
+            image = stores.checks.read_image(path)[0]
         with stores.blobs.local_file(*each.labels) as path:
             label_map = read_label_map(path, each.names)
         first = image if first is None else first

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from voxelight.app.schemas import ArtifactAnswer, ModelAnswer, Page, ResultAnswer, ResultQuery
+from voxelight.app.schemas import NUMBER, ArtifactAnswer, ModelAnswer, Page, ResultAnswer, ResultQuery
 from voxelight.app.verbs.answers import answer_artifact, answer_model
 from voxelight.app.verbs.privacy import refuse_artifacts
 from voxelight.app.verbs.result_answers import FIELDS, answer_results, pick_results
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.audit import note
 from voxelight.storage.conditions import MetricRange, Wanted
 from voxelight.storage.queries import find_row, refuse_limit
 from voxelight.storage.schema import Artifact, Model, Run
@@ -109,8 +110,10 @@ class Results:
         Refused
             They belong to a data set that is clinical and local.
         """
-        with self._stores.sessions() as session:
-            refuse_artifacts(session, [artifact.id for artifact in artifacts])
+        ids = [artifact.id for artifact in artifacts]
+        with self._stores.sessions.begin() as session:
+            refuse_artifacts(session, ids)
+            note(session, "export artifacts", "artifacts", artifacts=[str(artifact) for artifact in ids])
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for artifact in artifacts:
@@ -164,7 +167,8 @@ def read_order(sort: str, ranges: Sequence[MetricRange] = ()) -> Order:
 
 def _read_range(text: str) -> MetricRange:
     name, _, between = text.rpartition(":")
-    low, high = (float(end) if end else None for end in between.split("..", 1))
+    ends = _BETWEEN.fullmatch(between).group("low", "high")  # type: ignore[union-attr]  # the schema has seen to it
+    low, high = (float(end) if end else None for end in ends)
     if low is not None and high is not None and low > high:
         raise BadInput(f"the range {between}", "the smaller value first", "Exchange the two.")
     return MetricRange(*_read_metric(name), low, high)
@@ -175,4 +179,5 @@ def _read_metric(text: str) -> tuple[str, str | None]:
     return name, label
 
 
+_BETWEEN = re.compile(rf"(?P<low>{NUMBER})\.\.(?P<high>{NUMBER})")
 _METRIC = re.compile(r"([^\[\]]+)(?:\[([^\[\]]+)\])?")

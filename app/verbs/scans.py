@@ -14,17 +14,21 @@ from sqlalchemy.orm import Session
 from voxelight.app.schemas import Page, ScanAnswer, ScanRequest
 from voxelight.app.verbs.answers import answer_scan
 from voxelight.models.errors import BadInput, Conflict, VoxelightError
+from voxelight.storage.access import find_owner
 from voxelight.storage.artifacts import CHUNK_BYTES, BlobRef, Incoming
+from voxelight.storage.checks import Checks, FoundSeries
+from voxelight.storage.formats.dicom.refusals import Convertible
 from voxelight.storage.formats.names import SEALED_SUFFIXES, find_stored_name, image_stem, safe_name
 from voxelight.storage.identity import IdentityKey
 from voxelight.storage.identity_links import has_links, write_link
 from voxelight.storage.queries import find_dataset, find_row, read_page, select_scans
+from voxelight.storage.sandbox import Stopped
 from voxelight.storage.schema import Dataset, ImagingSession, Scan, Subject
 from voxelight.storage.stores import Stores, name_blob
 
 if TYPE_CHECKING:
-    from voxelight.storage.formats.deidentify import Accepted, Owner
-    from voxelight.storage.formats.dicom.series import SeriesFiles
+    from voxelight.storage.formats.accepted import Accepted, Owner
+    from voxelight.storage.formats.found import Intake
     from voxelight.storage.formats.nifti_forms import Form
 
 L = TypeVar("L", Subject, ImagingSession)
@@ -39,6 +43,11 @@ class Scans:
         self._key = key
         self._limit_bytes = limit_bytes
         self._prefer = prefer
+
+    @property
+    def checks(self) -> Checks:
+        """What reads files from elsewhere."""
+        return self._stores.checks
 
     @contextmanager
     def receive(self, request: ScanRequest) -> Iterator[Incoming]:
@@ -70,14 +79,26 @@ class Scans:
         Conflict
             A scan of that name came in meanwhile; the blob of this one has no row, and the next sweep takes it.
         """
-        # Imported late: SciPy and the readers cost a second, and most commands take nothing in.
-        from voxelight.storage.formats.deidentify import accept_file
-        from voxelight.storage.formats.reading import Reading
+        ref, owner = incoming.finish(), self._find_owner(request)
+        prefer = request.prefer or self._prefer
+        with self._stores.checks.accept_file(incoming.path, request.name, owner, prefer, request.volume) as accepted:
+            return self._store(accepted, request, ref)
 
-        ref = incoming.finish()
-        with self._beside(incoming) as target:
-            reading = Reading(request.prefer or self._prefer, request.volume)
-            accepted = accept_file(incoming.path, request.name, target, self._find_owner(request), reading)
+    def keep_reference(self, content: bytes, intake: "Intake", request: ScanRequest) -> ScanAnswer:
+        """Store what was found in files that stay where they are, as a scan.
+
+        Parameters
+        ----------
+        content : what says where they are
+        intake : what they are
+        request : whose they are, and the name
+        """
+        from voxelight.storage.formats.accepted import Accepted
+
+        with self.receive(request) as incoming:
+            incoming.write(content)
+            ref = incoming.finish()
+            accepted = Accepted(incoming.path, request.name, intake, picture=None, status="clean", changed=False)
             return self._store(accepted, request, ref)
 
     def ingest_series(
@@ -102,55 +123,69 @@ class Scans:
         BadInput
             A path leads nowhere, an archive is not to be trusted, or nothing is a DICOM image.
         """
-        from voxelight.storage.formats.dicom.bundle import name_all
-        from voxelight.storage.formats.dicom.series import Convertible
-
         scans: list[ScanAnswer] = []
-        refused: list[tuple[str, VoxelightError]] = []
-        for name, series in name_all(paths):
-            if request.volume is not None and series.volume not in (None, request.volume):
-                continue
+        found, refused = self._find_series(paths, request.name)
+        if request.volume is not None:
+            refused += _find_absent(found, request.volume)
+            found = [series for series in found if series.volume in (None, request.volume)]
+        for series in found:
             try:
-                scans.append(self._ingest_one(series, name, request))
+                scans.append(self._ingest_one(series, paths, request))
             except Convertible as reason:
                 with self._noting(series, refused):
-                    scans.extend(self._ingest_converted(series, name, request, reason))
+                    scans.extend(self._ingest_converted(series, paths, request, reason))
             except VoxelightError as error:
                 refused.append((series.title, error))
         return scans, refused
 
-    def _ingest_one(self, series: "SeriesFiles", name: str, request: ScanRequest) -> ScanAnswer:
-        from voxelight.storage.formats.deidentify import accept_series
-        from voxelight.storage.formats.dicom.bundle import check_series
+    def _find_series(
+        self, paths: Sequence[Path], name: str
+    ) -> tuple[Sequence[FoundSeries], list[tuple[str, VoxelightError]]]:
+        """Return the series below some paths, without what the reader of headers breaks down at, and what that is."""
+        checks = self._stores.checks
+        try:
+            return checks.list_series(paths, name), []
+        except Stopped:
+            if len(paths) == 1:
+                raise
+        sound: list[Path] = []
+        refused: list[tuple[str, VoxelightError]] = []
+        for path in paths:
+            try:
+                checks.list_series([path], path.name)
+            except Stopped as error:
+                refused.append((path.name, error))
+                continue
+            except BadInput:
+                pass  # no image by itself; among the others it may say more
+            sound.append(path)
+        return (checks.list_series(sound, name) if sound else []), refused
 
-        check_series(series)
-        owner = self._find_owner(request.model_copy(update={"name": name}))
-        named = self._name_series(request, name, owner.name_uid(series.uid), series.volume)
-        with self.receive(named) as incoming, self._beside(incoming) as target:
-            return self._store(accept_series(series, named.name, target, owner), named)
+    def _ingest_one(self, series: FoundSeries, paths: Sequence[Path], request: ScanRequest) -> ScanAnswer:
+        checks = self._stores.checks
+        checks.check_series(series, paths)
+        owner = self._find_owner(request.model_copy(update={"name": series.name}))
+        named = self._name_series(request, series.name, owner.name_uid(series.uid), series.volume)
+        with self.receive(named), checks.accept_series(series, paths, named.name, owner) as accepted:
+            return self._store(accepted, named)
 
     def _ingest_converted(
-        self, series: "SeriesFiles", name: str, request: ScanRequest, reason: BadInput
+        self, series: FoundSeries, paths: Sequence[Path], request: ScanRequest, reason: BadInput
     ) -> Iterator[ScanAnswer]:
         """Yield scans of what dcm2niix makes of a series; what may have writing in its picture is not converted."""
-        from voxelight.storage.formats.deidentify import accept_converted
-        from voxelight.storage.formats.dicom.clean import find_writing
-        from voxelight.storage.formats.dicom.convert import converted
-
-        if any(find_writing(header) for header in series.headers):
-            raise reason
-        stem = image_stem(name)
-        with self.receive(request.model_copy(update={"name": f"{stem}.nii.gz"})) as incoming:
-            work = incoming.path.parent
-            with converted(series, work, reason) as files:
-                for number, found in enumerate(files, start=1):
-                    named = f"{stem}{f'-{number}' if len(files) > 1 else ''}.nii.gz"
-                    each = request.model_copy(update={"name": named})
-                    with self.receive(each) as place, self._beside(place) as target:
-                        yield self._store(accept_converted(found, named, target, self._find_owner(each)), each)
+        stem, checks = image_stem(series.name), self._stores.checks
+        with (
+            self.receive(request.model_copy(update={"name": f"{stem}.nii.gz"})),
+            checks.convert_series(series, paths, reason) as files,
+        ):
+            for number, (path, made) in enumerate(files, start=1):
+                named = f"{stem}{f'-{number}' if len(files) > 1 else ''}.nii.gz"
+                each = request.model_copy(update={"name": named})
+                with self.receive(each), checks.accept_converted(path, named, self._find_owner(each), made) as accepted:
+                    yield self._store(accepted, each)
 
     @contextmanager
-    def _noting(self, series: "SeriesFiles", refused: "list[tuple[str, VoxelightError]]") -> Iterator[None]:
+    def _noting(self, series: FoundSeries, refused: "list[tuple[str, VoxelightError]]") -> Iterator[None]:
         try:
             yield
         except VoxelightError as error:
@@ -201,15 +236,6 @@ class Scans:
         sha256 = self.show(scan_id).thumbnail_sha256
         return self._stores.blobs.read(sha256) if sha256 else None
 
-    @contextmanager
-    def _beside(self, incoming: Incoming) -> Iterator[Path]:
-        """Give a place for the cleaned file, which is gone on leaving."""
-        target = incoming.path.with_suffix(".cleaned")
-        try:
-            yield target
-        finally:
-            target.unlink(missing_ok=True)
-
     def _name_series(self, request: ScanRequest, name: str, uid: str, volume: int | None) -> ScanRequest:
         """Name a series, with a number where another series of the session has the name; refuse one that is there."""
         with self._stores.sessions() as session:
@@ -228,7 +254,7 @@ class Scans:
         return request.model_copy(update={"name": free})
 
     def _find_owner(self, request: ScanRequest) -> "Owner":
-        from voxelight.storage.formats.deidentify import Owner
+        from voxelight.storage.formats.accepted import Owner
 
         with self._stores.sessions() as session:
             dataset = find_dataset(session, request.dataset)
@@ -236,6 +262,15 @@ class Scans:
             return Owner(self._key, dataset.id, request.subject, dataset.keeps_headers, sealed)
 
     def _store(self, accepted: "Accepted", request: ScanRequest, source: BlobRef | None = None) -> ScanAnswer:
+        """Store the content, without its face where the data set asks for that."""
+        with self._stores.sessions() as session:
+            removes_faces = find_dataset(session, request.dataset).removes_faces
+        if not removes_faces:
+            return self._put(accepted, request, source)
+        with self._stores.checks.without_face(accepted) as faceless:
+            return self._put(faceless.accepted, request, source)
+
+    def _put(self, accepted: "Accepted", request: ScanRequest, source: BlobRef | None = None) -> ScanAnswer:
         """Store the content, then name it by a row; what was taken out of it is sealed in the same transaction."""
         from voxelight.app.embedding import embed_scan
         from voxelight.storage.formats.images import encode_png
@@ -287,9 +322,12 @@ class Scans:
             name_blob(session, small, "image/png")
         if accepted.identity:
             write_link(session, self._key, dataset.id, accepted.identity)
+        owner = find_owner(session)
+        self._stores.quotas.reserve(session, dataset, owner, ref.size)
         scan = Scan(
             imaging_session=visit,
             name=request.name,
+            owner=owner,
             kind=intake.kind,
             geometry=intake.geometry.model_dump(mode="json") if intake.geometry else {},
             facts=facts,
@@ -325,3 +363,20 @@ def _find_or_add(session: Session, table: type[L], **columns: object) -> L:
         session.add(row)
         session.flush()
     return row
+
+
+def _find_absent(found: Sequence[FoundSeries], volume: int) -> list[tuple[str, VoxelightError]]:
+    """Return the series of several volumes that have no volume of such a number, each with the reason."""
+    there: dict[str, list[FoundSeries]] = {}
+    for series in found:
+        if series.volume is not None:
+            there.setdefault(series.uid, []).append(series)
+    return [
+        (
+            parts[0].title,
+            BadInput(f"volume {volume} of {parts[0].title}", f"one from 1 to {len(parts)}",
+                     "Choose another one, or leave the volume out to store each as a scan."),
+        )
+        for parts in there.values()
+        if volume not in {part.volume for part in parts}
+    ]  # fmt: skip

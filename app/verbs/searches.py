@@ -12,6 +12,7 @@ from voxelight.app.schemas import Page, ResultQuery
 from voxelight.app.schemas_search import SearchAnswer, SearchChange, SearchRequest
 from voxelight.app.verbs.results import read_conditions
 from voxelight.models.errors import BadInput, Conflict, NotFound
+from voxelight.storage.access import choose_project
 from voxelight.storage.queries import read_page
 from voxelight.storage.schema import SavedSearch
 from voxelight.storage.stores import Stores
@@ -40,7 +41,8 @@ class Searches:
         try:
             with self._stores.sessions.begin() as session:
                 query = request.query.model_dump(mode="json", exclude_defaults=True)
-                search = SavedSearch(slug=slug, title=request.title, query=query)
+                project = choose_project(session, request.project)
+                search = SavedSearch(slug=slug, title=request.title, query=query, project=project)
                 session.add(search)
                 session.flush()
                 return _answer(search)
@@ -143,6 +145,7 @@ def _answer(search: SavedSearch) -> SearchAnswer:
         id=search.id,
         slug=search.slug,
         title=search.title,
+        project=search.project,
         query=ResultQuery(**search.query),
         url=f"/results?search={search.slug}",
         created_at=search.created_at,

@@ -63,11 +63,10 @@ class Sheets:
         from voxelight.medseg.sheets import draw_sheet
         from voxelight.storage.formats.images import encode_png
         from voxelight.storage.formats.nifti import read_label_map
-        from voxelight.storage.formats.volumes import read_image
 
         blobs = self._stores.blobs
         with blobs.local_file(run.scan.blob_sha256, run.scan.name) as path:
-            volume, _ = read_image(path)
+            volume, _ = self._stores.checks.read_image(path)
         with blobs.local_file(artifact.blob_sha256, artifact.name) as path:
             labels = read_label_map(path, {int(number): name for number, name in found.labels.items()})
         return encode_png(draw_sheet(volume, labels, radiological=convention == "radiological"))

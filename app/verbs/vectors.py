@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from voxelight.app import embedding
@@ -23,6 +25,7 @@ from voxelight.app.schemas_vectors import (
 from voxelight.app.verbs.answers import find_notice, is_random
 from voxelight.models.errors import BadInput, NotFound, VoxelightError
 from voxelight.neuro.embed import describe_picture, describe_text
+from voxelight.storage.access import find_visible
 from voxelight.storage.halfvec import HalfvecIndex
 from voxelight.storage.neighbours import (
     Neighbour,
@@ -33,7 +36,7 @@ from voxelight.storage.neighbours import (
     read_neighbours,
 )
 from voxelight.storage.queries import find_row
-from voxelight.storage.schema import EmbeddingSpace, Run, Scan
+from voxelight.storage.schema import Embedding, EmbeddingSpace, Run, Scan
 from voxelight.storage.stores import Stores
 from voxelight.storage.vectors import VectorStore, find_space, unpack
 
@@ -102,10 +105,21 @@ class Vectors:
         name = conditions.space or embedding.EDGES.name
         takes = (embedding.EDGES.name, embedding.NETWORK.name)
         _refuse_unless(name in takes, "a picture", name, " or ".join(takes))
-        pixels = _read_picture(picture)
+        pixels = self._read_picture(picture)
         if name == embedding.NETWORK.name:
             return self._search(name, self._network.embed(pixels), conditions)
         return self._search(name, describe_picture(pixels), conditions)
+
+    def _read_picture(self, content: bytes) -> NDArray[np.float32]:
+        if not content or len(content) > MAX_PICTURE_BYTES:
+            raise BadInput(
+                f"a picture of {len(content)} bytes", f"1 to {MAX_PICTURE_BYTES} bytes", "Send one PNG or JPEG file."
+            )
+        with self._stores.blobs.incoming() as incoming:
+            incoming.write(content)
+            incoming.finish()
+            name = "picture.png" if content.startswith(b"\x89PNG") else "picture.jpg"
+            return self._stores.checks.read_picture(incoming.path, name)
 
     def embed_run(self, run_id: uuid.UUID) -> int:
         """Embed what a run gave and the volume it was about, and return the number of vectors.
@@ -186,6 +200,9 @@ class Vectors:
         with self._stores.sessions() as session:
             space = find_space(session, name)
             allowed = choose_embeddings(session, conditions.dataset, conditions.role)
+            visible = find_visible(session, Embedding)
+            if visible is not None:
+                allowed = visible if allowed is None else allowed & visible
             own = min(_MOST_OWN, len(find_own(session, owner, space.id, None))) if owner else 0
         wanted = conditions.limit + own  # what was asked about is near to itself, and no answer
         if conditions.method == "graph":
@@ -203,9 +220,15 @@ class Vectors:
                 space=name,
                 method=conditions.method,
                 exact=conditions.method == "exact",
-                searched=len(self._index.follow(space)) if conditions.method == "exact" else 0,
+                searched=self._count(session, space) if conditions.method == "exact" else 0,
                 items=items[: conditions.limit],
             )
+
+    def _count(self, session: Session, space: EmbeddingSpace) -> int:
+        """Return how many vectors were compared that show."""
+        if find_visible(session, Embedding) is None:
+            return len(self._index.follow(space))
+        return session.scalar(select(func.count(Embedding.id)).where(Embedding.space_id == space.id)) or 0
 
     def _answer_space(self, space: EmbeddingSpace, count: int) -> SpaceAnswer:
         tokens = space.name.startswith(embedding.TOKENS)
@@ -225,6 +248,13 @@ class Vectors:
             graph=self._graphs.is_built(space),
             created_at=space.created_at,
         )
+
+
+def show_less(vectors: Vectors, stores: Stores) -> Vectors:
+    """Return the same before stores that show less; the index files follow all rows, and answers are narrowed."""
+    narrowed = copy(vectors)
+    narrowed._stores = stores
+    return narrowed
 
 
 def _answer(near: Neighbour, score: float) -> NearAnswer:
@@ -252,22 +282,6 @@ def _answer(near: Neighbour, score: float) -> NearAnswer:
         random_weights=bool(job and is_random(job.model)),
         notice=find_notice(job) if job else NOTICE,
     )
-
-
-def _read_picture(content: bytes) -> NDArray[np.float32]:
-    import tempfile
-
-    from voxelight.storage.formats.images import read_picture
-
-    if not content or len(content) > MAX_PICTURE_BYTES:
-        raise BadInput(
-            f"a picture of {len(content)} bytes", f"1 to {MAX_PICTURE_BYTES} bytes", "Send one PNG or JPEG file."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture"
-        path.write_bytes(content)
-        name = "picture.png" if content.startswith(b"\x89PNG") else "picture.jpg"
-        return read_picture(path, name)
 
 
 def _refuse_unless(holds: bool, question: str, space: str, expected: str) -> None:

@@ -1,5 +1,6 @@
 """What a viewer needs of a scan or of a result: an image that it can draw, labels, and every version of the map."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +17,7 @@ from voxelight.app.verbs.files import StoredFile, read_path
 from voxelight.app.verbs.privacy import refuse_export
 from voxelight.medseg.colours import find_colour
 from voxelight.models.errors import BadInput, NotFound
+from voxelight.storage.formats.streams import replacing
 from voxelight.storage.queries import find_row
 from voxelight.storage.schema import Artifact, Run, Scan
 from voxelight.storage.stores import Stores
@@ -95,10 +97,13 @@ class Viewer:
         path = self._stores.cache / "images" / f"{stored.tag}.nii.gz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._stores.blobs.local_file(stored.tag, stored.name) as source:
-                changed = _clean(source, path) if is_nifti else _convert(source, path)
-            if not changed:
-                return stored
+            with (
+                self._stores.blobs.local_file(stored.tag, stored.name) as source,
+                self._stores.checks.written_image(source, is_nifti) as written,
+            ):
+                if written is None:
+                    return stored
+                _keep(written, path)
         media_type = "application/gzip" if name.lower().endswith(".gz") else "application/octet-stream"
         return StoredFile(name, media_type, path.stat().st_size, f"{stored.tag}-image", partial(read_path, path))
 
@@ -137,27 +142,10 @@ class Viewer:
         )
 
 
-# Both import late: the readers cost a second.
-def _convert(source: Path, target: Path) -> bool:
-    from voxelight.storage.formats.nifti_image import write_volume
-    from voxelight.storage.formats.volumes import read_image
-
-    write_volume(target, *read_image(source))
-    return True
-
-
-def _clean(source: Path, target: Path) -> bool:
-    """Write the image without what its header says of a person; whether there was anything to take out."""
-    from voxelight.storage.formats.clean_files import clean_nifti
-
-    unfinished = target.with_name(f"{uuid.uuid4().hex}-{target.name}")
-    try:
-        changed = clean_nifti(source, unfinished, source.name)
-        if changed:
-            unfinished.replace(target)
-        return changed
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _keep(written: Path, path: Path) -> None:
+    """Put a file in its place in one step, from whatever disk it lies on."""
+    with replacing(path) as file, written.open("rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def _refuse_without_image(scan: Scan) -> None:

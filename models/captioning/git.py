@@ -11,6 +11,7 @@ from transformers import BertTokenizer, GitConfig, GitForCausalLM
 
 from voxelight.models.captioning.vocabulary import check_vocabulary
 from voxelight.models.errors import BadInput
+from voxelight.models.positions import keep_positions
 
 
 class CaptionerConfig(BaseModel):
@@ -80,9 +81,7 @@ class Captioner(GitForCausalLM):  # type: ignore[no-untyped-call]
         super().__init__(config.git_config())
         self.sizes = config
         self.git.register_module("image_encoder", TokensAsTheyAre())
-        # Not stored in a checkpoint, so a network built without memory would lose it.
-        positions = torch.arange(config.positions, device="cpu")[None]
-        self.git.embeddings.register_buffer("position_ids", positions, persistent=False)
+        keep_positions(self.git.embeddings, config.positions)
         self.git.embeddings.register_forward_pre_hook(self._place_words, with_kwargs=True)
         for layer in self.git.encoder.layer:
             cast(Any, layer).attention.self.image_patch_tokens = config.tokens

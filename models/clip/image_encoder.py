@@ -138,17 +138,31 @@ def prepare_pixels(images: Tensor, side: int, washed_out: bool) -> Tensor:
     BadInput
         The images have another shape or whole numbers.
     """
+    check_images(images)
+    x = resize_bicubic(images.float(), side)
+    return normalise((x + 1) / 2 if washed_out else x)
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse images that are not (b, 3, h, w) and floating.
+
+    Raises
+    ------
+    BadInput
+        The images have another shape or whole numbers.
+    """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise BadInput(
             f"images of shape {tuple(images.shape)} and type {images.dtype}",
             "(b, 3, h, w), floating, in [0, 1]",
             "Divide 8-bit images by 255 and put the colours on the second axis.",
         )
-    x = resize_bicubic(images.float(), side)
-    if washed_out:
-        x = (x + 1) / 2
-    mean, std = (x.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-    return (x - mean) / std
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Return images (b, 3, h, w) in [0, 1] less CLIP's mean, over its standard deviation, channel by channel."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return (images - mean) / std
 
 
 def resize_bicubic(images: Tensor, side: int) -> Tensor:

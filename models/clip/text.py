@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from voxelight.models.errors import BadInput
+from voxelight.models.positions import keep_positions
 
 VOCABULARY = 49408
 END = VOCABULARY - 1
@@ -84,9 +85,7 @@ class SdxlText(nn.Module):
                 max_position_embeddings=c.length,
             )
         )
-        # Not stored in a checkpoint, so a network built without memory would lose it.
-        positions = torch.arange(c.length, device="cpu")[None]
-        self.clip_l.embeddings.register_buffer("position_ids", positions, persistent=False)
+        keep_positions(self.clip_l.embeddings, c.length)
         self.bigg = TextTransformer(
             context_length=c.length,
             vocab_size=VOCABULARY,

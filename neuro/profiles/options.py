@@ -19,6 +19,7 @@ class GenerationOptions(BaseModel):
     prior_steps : steps of the diffusion prior; left out, those of the profile
     dtype : of the networks; solver states, averages and results are float32 in any case
     batch : images that go through the networks at once; left out, the memory plan decides
+    candidates : images that each result is chosen from, where the profile chooses; left out, those of the profile
     memory : size of the card in GiB that the plan is made for; ``auto`` asks the device
     """
 
@@ -31,6 +32,7 @@ class GenerationOptions(BaseModel):
     dtype: DType = "bfloat16"
     batch: PositiveInt | None = None
     memory: Literal["auto", "24", "40", "80"] = "auto"
+    candidates: PositiveInt | None = None
 
     def reaches(self, stage: Stop) -> bool:
         """Whether the run goes at least as far as a stage."""
@@ -44,8 +46,8 @@ class GenerationOptions(BaseModel):
 
 
 PARTS_OF_STAGE: dict[Stop, tuple[str, ...]] = {
-    "tokens": ("decoder",),
+    "tokens": ("decoder", "low_level"),
     "caption": ("converter", "captioner"),
-    "unrefined": ("unclip", "autoencoder", "blurry"),
+    "unrefined": ("unclip", "variation", "autoencoder", "blurry"),
     "refined": ("text", "refiner_text", "refiner", "refiner_autoencoder"),
 }

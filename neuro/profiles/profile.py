@@ -13,8 +13,9 @@ from voxelight.neuro.profiles.options import PARTS_OF_STAGE, GenerationOptions
 
 GalleryPart = Literal["image_encoder"]
 PARTS = (*(part for parts in PARTS_OF_STAGE.values() for part in parts), *get_args(GalleryPart))
-# A profile may do without a low-level branch, and without refinement as a whole.
-SPARED = ({"blurry"}, set(PARTS_OF_STAGE["refined"]))
+# A profile may do without a low-level branch, without captions, and without refinement as a whole.
+SPARED = ({"blurry"}, {"low_level"}, {"converter", "captioner"}, set(PARTS_OF_STAGE["refined"]))
+GENERATORS = {"unclip", "variation"}
 Chosen = TypeVar("Chosen", bound=GenerationOptions)
 
 
@@ -45,11 +46,13 @@ class SubjectWeights(_Options):
     Parameters
     ----------
     weights : name of the published weights
-    voxels : voxels that its ridge layer takes
+    voxels : voxels that its first layer takes
+    low_level : name of the published weights of the low-level branch, where it is a network of its own
     """
 
     weights: str
     voxels: PositiveInt
+    low_level: str | None = None
 
 
 class Profile(_Options):
@@ -68,7 +71,10 @@ class Profile(_Options):
     result_side : of the result, pixels, to which the others are brought first
     target_side : the size that the refinement is asked for, pixels
     refined_share : weight of the refined image in the blend with the blurry one
+    candidates : images of which the one is kept whose tokens are nearest to the brain's retrieval tokens
     guidance : of the generator in place of the preset's, where a smaller one wants another
+    expected_tokens : take the tokens that the prior expects, not a sample, for a generator that learnt from guesses
+    simulated : whether the subjects that its decoders were fitted to are simulated; such a decoder reads no other betas
     """
 
     name: str
@@ -85,13 +91,18 @@ class Profile(_Options):
     target_side: PositiveInt = 1024
     refined_share: float = Field(default=0.75, ge=0, le=1)
     guidance: float | None = Field(default=None, ge=0)
+    simulated: bool = False
+    expected_tokens: bool = False
+    candidates: PositiveInt = 1
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        missing = set(PARTS) - set(self.parts)
+        missing = set(PARTS) - set(self.parts) - GENERATORS
         spared = set().union(*(group for group in SPARED if group <= missing))
-        if missing != spared or not set(self.parts) <= set(PARTS):
-            raise ValueError(f"parts {sorted(self.parts)} are not {sorted(PARTS)}")
+        if missing != spared or not set(self.parts) <= set(PARTS) or len(GENERATORS & set(self.parts)) != 1:
+            raise ValueError(f"parts {sorted(self.parts)} are not {sorted(PARTS)}, one generator of them")
+        if self.candidates > 1 and "variation" not in self.parts:
+            raise ValueError(f"{self.candidates} candidates, which only image variation makes")
         if (self.random_seed is None) == (not self.weights):
             raise ValueError("give either weights or random_seed")
         if self.weights and set(self.weights) != set(self.parts):
@@ -102,6 +113,15 @@ class Profile(_Options):
     def random_weights(self) -> bool:
         """Whether the weights are random, so that results show the working of the pipeline and nothing else."""
         return self.random_seed is not None
+
+    def draws(self, part: str) -> bool:
+        """Whether the weights of a part are random; a decoder may be trained for networks that are not."""
+        return part not in self.weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a decoder for its tokens can be trained here."""
+        return self.parts["decoder"].network == "mindeye2"
 
     @property
     def voxels(self) -> int:
@@ -117,7 +137,13 @@ class Profile(_Options):
 
     def list_parts(self, options: GenerationOptions) -> tuple[str, ...]:
         """Return the parts that a run with these options needs, in the order of their use."""
-        return tuple(part for part in self.limit(options).parts if part in self.parts)
+        needed = tuple(part for part in self.limit(options).parts if part in self.parts)
+        chooses = self.count_candidates(options) > 1 and self.limit(options).reaches("unrefined")
+        return (*needed, "image_encoder") if chooses else needed
+
+    def count_candidates(self, options: GenerationOptions) -> int:
+        """Return how many images each result is chosen from."""
+        return (options.candidates or self.candidates) if "variation" in self.parts else 1
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -145,14 +171,13 @@ class Profile(_Options):
                 "Choose a subject, or train a decoder for this one.",
             )
         chosen = self.subjects[subject]
-        decoder = self.parts["decoder"]
-        resized = decoder.model_copy(update={"config": {**decoder.config, "voxels": [chosen.voxels]}})
-        return self.model_copy(
-            update={
-                "parts": {**self.parts, "decoder": resized},
-                "weights": {**self.weights, "decoder": chosen.weights},
-            }
-        )
+        named = {"decoder": chosen.weights, "low_level": chosen.low_level}
+        weights = {part: name for part, name in named.items() if name is not None}
+        resized = {
+            part: self.parts[part].model_copy(update={"config": {**self.parts[part].config, "voxels": [chosen.voxels]}})
+            for part in weights
+        }
+        return self.model_copy(update={"parts": {**self.parts, **resized}, "weights": {**self.weights, **weights}})
 
 
 def check_trials(profile: Profile, trials: Sequence[NDArray[np.float32]]) -> None:

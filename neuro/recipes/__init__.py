@@ -40,6 +40,7 @@ class ReconstructionRecipe(BaseModel):
     inner_folds : the same for the folds inside the training rows that choose alpha
     permutations : draws of the null, B of p = (1 + b) / (1 + B)
     bootstrap_draws : draws of the 95 % interval
+    voxels : how many voxels the single training trials of a fold choose by their reliability; left out, all
     picture_side : longer side in pixels that pictures are brought to; left out, they stay as they are
     seed : of every random draw
     runs : for the source ``runs``
@@ -60,6 +61,7 @@ class ReconstructionRecipe(BaseModel):
     inner_folds: int | None = Field(default=None, ge=2)
     permutations: NonNegativeInt = 999
     bootstrap_draws: PositiveInt = 2000
+    voxels: PositiveInt | None = None
     picture_side: PositiveInt | None = None
     seed: NonNegativeInt = 0
     runs: RunOptions = RunOptions()

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from voxelight.app.api import create_api
 from voxelight.app.schemas import DatasetRequest, ScanRequest
 from voxelight.app.services import Services
+from voxelight.app.transport import Transport
 
 
 def _mat(n_stimuli: int, n_repeats: int, seed: int = 0) -> bytes:
@@ -106,7 +107,7 @@ def serving(services: Services) -> Iterator[str]:
     async def placed(scope: Scope, receive: Receive, send: Send) -> None:
         await api({**scope, "root_path": "/api"}, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(placed, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(placed, http=Transport, log_level="warning", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -135,7 +135,7 @@ def test_a_job_that_runs_or_segments_is_refused(services, tmp_path, volumes):
     with pytest.raises(Conflict, match="done"):
         services.actions.evaluate(waiting.id, QUICK)
     job = services.jobs.submit(JobRequest(kind="segment", recipe="hippocampus-agunet", dataset=volumes))
-    with pytest.raises(BadInput, match="decoded"):
+    with pytest.raises(BadInput, match="reconstruct, decode"):
         services.actions.map_relevance(job.id, RelevanceRequest())
 
 

@@ -10,7 +10,6 @@ from collections import Counter
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load as load_tensors
 from sqlalchemy import func, select
 
@@ -18,24 +17,18 @@ from voxelight.app.pipelines import loaded
 from voxelight.app.pipelines.decode import DecodeOptions, hash_parts
 from voxelight.app.runner import Runner
 from voxelight.app.schemas import DatasetChange, DatasetRequest, JobRequest, ResultQuery, ScanRequest
+from voxelight.app.warm import WARM
 from voxelight.app.worker import working
 from voxelight.models.errors import BadInput, NotFound, Refused, Unavailable
 from voxelight.neuro.profiles import find_profile
 from voxelight.storage.formats.images import decode_png
 from voxelight.storage.schema import Artifact, Job, Model, Reconstruction
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAST = {"preset": "fast", "prior_steps": 2, "dtype": "float32"}
 OVER = ("done", "failed", "cancelled")
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """So small a network is slower in two threads, and much slower where others work too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def ask(services, seed=5, recipe="random-small", dataset="random", **options):
@@ -323,7 +316,7 @@ def test_networks_are_loaded_once_for_all_jobs_that_ask_for_them(services, decod
         return load(profile, weights, options, device, parts)
 
     monkeypatch.setattr(loaded, "load_networks", counted)
-    loaded._loaded.clear()
+    WARM.clear()
     for seed in (1, 2):
         assert do(services, ask(services, seed=seed, stop="tokens")).status == "done"
     once = [("float32", "image_encoder"), ("float32", "all")]

@@ -30,10 +30,26 @@ def demo(tmp_path_factory):
     return _demo
 
 
+def check_unseen(said, home, stimulus):
+    """What the tiny profile made of 16 pictures that it had not seen, in a folder for each set of pictures."""
+    (out,) = {path.parents[1] for path in home.glob(f"demo/tiny-*/pictures/{stimulus}_reconstruction.png")}
+    assert "Unseen pictures from a SIMULATED subject: tiny on demo-tiny-" in " ".join(said.split())
+    captions = json.loads((out / "captions.json").read_text())
+    assert captions["simulated"]
+    assert len(captions["captions"]) == 16
+    assert all(each["caption"].startswith("a photo of a ") for each in captions["captions"])
+    assert stimulus in {each["stimulus"] for each in captions["captions"]}
+    assert len(list((out / "pictures").glob("*_reconstruction.png"))) == 16
+    assert (out / "grid.png").stat().st_size > 10_000
+    report = (out / "report.html").read_text()
+    assert all(column in report for column in ("from true tokens", "from betas", "from shuffled betas"))
+    assert "SIMULATED" in report
+
+
 def test_on_a_real_recording(demo, shared_data):
     said = demo("--data", shared_data)
     assert "a real recording: miyawaki-ridge" in said
-    assert "SIMULATED" not in said
+    assert "a SIMULATED subject, not measured" not in said
     assert "the average of 152 people: there is no ground truth" in said
     assert "voxelight serve" in said
     out = demo.home / "demo"
@@ -50,11 +66,13 @@ def test_on_a_real_recording(demo, shared_data):
     scores = json.loads((out / "miyawaki-ridge/scores.json").read_text())
     two_way = next(row for row in scores["scores"] if row["name"] == "two_way")
     assert two_way["value"] > 0.9 > 0.5 > two_way["null_mean"]
+    check_unseen(said, demo.home, "n02124075_443")
 
 
 def test_on_a_simulated_subject_it_says_so_everywhere_and_stores_no_file_twice(demo):
     said = demo()
     assert "a SIMULATED subject, not measured: simulated-ridge" in said
+    check_unseen(said, demo.home, "astronaut-00")
     services = open_services(Settings(home=demo.home))
     results = list(services.results.walk(ResultQuery(kind="reconstruct")))
     simulated = [result for result in results if result.recipe == "simulated-ridge"]

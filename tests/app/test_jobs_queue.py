@@ -1,9 +1,12 @@
 """Jobs in line: places, priorities, estimates; which scans they take; single items again; copies; the log."""
 
 import io
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +18,7 @@ from voxelight.app.schemas import DatasetRequest, JobRequest, ScanQuery, ScanReq
 from voxelight.app.schemas_jobs import JobChange, JobClone
 from voxelight.app.worker import working
 from voxelight.models.errors import BadInput, Conflict, NotFound, Refused
-from voxelight.storage.schema import Scan
+from voxelight.storage.schema import Job, Model, Scan
 
 DECODE = JobRequest(
     kind="reconstruct", recipe="miyawaki-ridge", dataset="brain", queue="cpu", options={"permutations": 0}
@@ -113,6 +116,26 @@ def test_places_are_counted_on_each_queue_by_itself(services, volumes):
     assert services.jobs.retry(jobs[0].id).place == 2, "what is repeated goes behind what waits"
 
 
+def test_each_of_very_many_that_wait_knows_its_place(services, volumes):
+    first = services.jobs.submit(SEGMENT)
+    with services.stores.sessions.begin() as session:
+        row = session.get(Job, first.id)
+        same = {name: getattr(row, name) for name in ("kind", "recipe", "dataset_id", "model_id", "queue", "params")}
+        earlier = [Job(**same, queued_at=row.queued_at - timedelta(hours=1, seconds=-place)) for place in range(1500)]
+        session.add_all(earlier)
+    last = services.jobs.submit(SEGMENT)
+    places, cursor = {}, None
+    while cursor is not None or not places:
+        page = services.jobs.list(limit=500, cursor=cursor)
+        places |= {job.id: job.place for job in page.items}
+        cursor = page.next_cursor
+    in_line = [*(job.id for job in earlier), first.id, last.id]
+    assert [places[job_id] for job_id in in_line] == list(range(1, 1503))
+    services.jobs.cancel(earlier[0].id)
+    assert services.jobs.show(earlier[0].id).place is None
+    assert services.jobs.show(last.id).place == 1501
+
+
 def test_an_estimate_goes_by_what_items_of_the_recipe_took(services, brain):
     first = services.jobs.submit(DECODE)
     [measured] = services.recipes.show("miyawaki-ridge").costs
@@ -132,7 +155,8 @@ def test_an_estimate_goes_by_what_items_of_the_recipe_took(services, brain):
     assert last.seconds_left == pytest.approx(8 * mean)
     assert services.jobs.submit(DECODE.model_copy(update={"queue": "gpu"})).seconds_left is None
     runner = Runner(services)
-    [batch, rest] = runner.list_batches(second.id)
+    [batch] = runner.list_batches(second.id)
+    batch, rest = batch[:4], batch[4:]
     runner.run_batch(second.id, batch)
     own = [run.seconds for run in services.jobs.list_runs(second.id, status="done")]
     expected = len(rest) * sum(own) / len(own)
@@ -350,3 +374,17 @@ def _wait(services, job_id, seconds=120):
         assert time.monotonic() < deadline, job
         time.sleep(0.05)
     return job
+
+
+def test_a_model_that_is_new_to_all_is_added_once_by_jobs_that_are_submitted_at_once(services, volumes):
+    barrier = threading.Barrier(6)
+
+    def submit(_):
+        barrier.wait()
+        return services.jobs.submit(SEGMENT).id
+
+    with ThreadPoolExecutor(6) as pool:
+        jobs = list(pool.map(submit, range(6)))
+    assert len(set(jobs)) == 6
+    with services.stores.sessions() as session:
+        assert len(session.scalars(select(Model)).all()) == 1

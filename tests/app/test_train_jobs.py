@@ -1,17 +1,21 @@
 """A training is a job: planned, followed by its curve, cancelled, taken up, and ended as a model; on both databases."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from threading import Event
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from voxelight.app.pipelines import train_segmenter
+from voxelight.app import runner
+from voxelight.app.pipelines import pausing, train_segmenter
+from voxelight.app.pipelines.pausing import ask_now_and_then
 from voxelight.app.schemas import DatasetRequest, JobRequest, ResultQuery, ScanRequest
 from voxelight.app.worker import working
 from voxelight.models.errors import BadInput, Conflict, NotFound
@@ -97,12 +101,49 @@ def test_folds_are_trained_scored_and_kept_as_a_model_that_segments(services, da
     assert not (services.stores.cache / "trainings" / str(job.id)).exists()
 
 
+def test_a_training_starts_from_a_model_of_the_installation(services, dataset):
+    def tune(start, network="agunet"):
+        more = {"training": SMALL["training"] | {"start_from": start, "learning_rate": 1e-9}, "network": network}
+        return services.jobs.submit(request(dataset, 1, name="tuned", folds="none", **more))
+
+    with working(services):
+        first = wait(services, services.jobs.submit(request(dataset, 60, name="first", folds="none")).id)
+        assert first.status == "done"
+        assert wait(services, tune("first").id).status == "done"
+    models = TrainedModels(services.stores.weights)
+    [start], [tuned] = models.load("first"), models.load("tuned")
+    learned = [name for name, value in start.items() if name.endswith("weight") and value.dim() > 1]
+    assert all(np.allclose(start[name], tuned[name], atol=1e-3) for name in learned)
+    model = models.find("tuned")
+    assert model.licence == "as the data: CC0-1.0; as first, which it started from"
+    assert "| started from | first;" in model.card
+    with pytest.raises(NotFound, match="the weights 'absent' to start from"):
+        tune("absent")
+    with pytest.raises(BadInput, match="weights of msga, to start a training of agunet"):
+        tune("nuclei-msga")
+
+
 def test_a_cancelled_training_goes_on_where_it_was(services, dataset, monkeypatch):
-    monkeypatch.setattr(train_segmenter, "_ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(pausing, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(runner, "_LOOK_S", 0.0)
+    cancelled = Event()
+
+    def slow(go_on):  # steps are so short that a busy machine would be through before it is told
+        ask, asked = ask_now_and_then(go_on), itertools.count()
+
+        def ask_slowly():
+            if next(asked) >= 10:
+                cancelled.wait(1)
+            return ask()
+
+        return ask_slowly
+
+    monkeypatch.setattr(train_segmenter, "ask_now_and_then", slow)
     job = services.jobs.submit(request(dataset, steps=60, name="long", folds="none"))
     with working(services):
         wait(services, job.id, lambda _: len(services.trainings.read_curves(job.id)[0].points) >= 10)
         services.jobs.cancel(job.id)
+        cancelled.set()
         wait(services, job.id)
         wait(services, job.id, lambda _: services.jobs.list_runs(job.id)[0].status == "cancelled")
         [curve] = services.trainings.read_curves(job.id)

@@ -142,6 +142,9 @@ def test_volumes_of_a_series_become_scans_to_choose_from_and_one_can_be_named(se
     assert all("stored already" in part.problem.detail for part in again.problems)
     [only] = drop(services, dataset, files, subject="02", volume=2).scans
     assert only.facts["volume"] == 2
+    none = drop(services, dataset, files, subject="03", volume=3)
+    assert none.scans == []
+    assert [part.problem.expected for part in none.problems] == ["one from 1 to 2"]
 
 
 def test_one_bad_case_never_fails_a_batch(services, dataset, write_dicom, mosaic, tmp_path):

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from voxelight.models.segmentation.agunet import AGUNetConfig, AttentionGate
 from voxelight.models.segmentation.attention import ChannelAttention, PositionAttention, attend, channel_map
@@ -50,6 +49,26 @@ def test_every_part_of_daunet_can_be_switched_off(switches):
 def test_a_level_needs_a_width(config):
     with pytest.raises(ValidationError):
         config(filters=(4,))
+    with pytest.raises(ValidationError, match="1 poolings between 3 levels"):
+        config(filters=(4, 6, 8), pooling=((2, 2, 1),))
+
+
+@pytest.mark.parametrize("config", [AGUNetConfig, DAUNetConfig, DAGUNetConfig])
+def test_an_axis_that_is_not_pooled_is_seen_by_its_neighbours_alone(config):
+    """A change in one plane of an axis that no level pools reaches as far as the convolutions do, and no farther."""
+    torch.manual_seed(0)
+    switched = {"dual_attention": False} if config is not AGUNetConfig else {}
+    network = config(filters=(4, 6), pooling=((2, 2, 1),), attention_gates=False, **switched).build().eval()
+    x = torch.randn(1, 1, 8, 8, 41)
+    other = x.clone()
+    other[..., 20] += 5
+    with torch.inference_mode():
+        moved = (network(x) - network(other)).abs().amax((0, 1, 2, 3)) > 0
+    reach = [int(place) - 20 for place in moved.nonzero()]
+    assert (min(reach), max(reach)) == (-7, 7)  # two convolutions down, two below, one up, two up: a voxel each
+    same = config(filters=(4, 6, 8)).build().state_dict()
+    apart = config(filters=(4, 6, 8), pooling=((2, 2, 1), (1, 2, 2))).build().state_dict()
+    assert {name: value.shape for name, value in same.items()} == {name: value.shape for name, value in apart.items()}
 
 
 def test_the_published_widths_have_the_published_sizes():
@@ -93,23 +112,10 @@ def test_attention_without_a_map_is_the_plain_formula(widths):
         torch.testing.assert_close(one, other)
 
 
-class Sizes(TorchDispatchMode):
-    """How many numbers the largest tensor holds that is made."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **kwargs or {})
-        for value in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(value, torch.Tensor):
-                self.largest = max(self.largest, value.numel())
-        return made
-
-
-def test_no_map_of_positions_by_positions_is_held_in_use_or_training():
+def test_no_map_of_positions_by_positions_is_held_in_use_or_training(watch_sizes):
     module = PositionAttention(2, 64, bias=True)
     x = torch.randn(1, 64, 40, 40, requires_grad=True)
-    with Sizes() as sizes:
+    with watch_sizes() as sizes:
         module(x).sum().backward()
     assert 64 * 1600 <= sizes.largest < 1600**2 / 4
 
@@ -144,7 +150,7 @@ def test_a_published_guide_leaves_holes_and_a_repaired_one_none():
     bottleneck = torch.randn(1, 8, 2, 2, 2)
     holes = []
     for form in ("released", "interpolated"):
-        guide = Guide(DAUNetConfig(**SMALL, guiding_form=form), outputs=4, stride=4)
+        guide = Guide(DAUNetConfig(**SMALL, guiding_form=form), outputs=4, strides=(4, 4, 4))
         found = guide(bottleneck)
         assert found.shape == (1, 4, 8, 8, 8)
         holes.append(bool((found[0, :, 3] == guide.up.bias[:, None, None]).all()))

@@ -218,6 +218,23 @@ def git() -> Iterator[Shapes]:
     yield linear("output", 30522, 768)
 
 
+def git_vision(width: int, layers: int, mlp: int, tokens: int, patch: int) -> Iterator[Shapes]:
+    tower = "git.image_encoder.vision_model"
+    yield {
+        f"{tower}.embeddings.class_embedding": (width,),
+        f"{tower}.embeddings.patch_embedding.weight": (width, 3, patch, patch),
+        f"{tower}.embeddings.position_embedding.weight": (tokens, width),
+        f"{tower}.embeddings.position_ids": (1, tokens),
+    }
+    yield norm(f"{tower}.pre_layrnorm", width) | norm(f"{tower}.post_layernorm", width)
+    for i in range(layers):
+        layer = f"{tower}.encoder.layers.{i}"
+        yield norm(f"{layer}.layer_norm1", width) | norm(f"{layer}.layer_norm2", width)
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield linear(f"{layer}.self_attn.{projection}", width, width)
+        yield linear(f"{layer}.mlp.fc1", mlp, width) | linear(f"{layer}.mlp.fc2", width, mlp)
+
+
 def decoder(voxels: tuple[int, ...], h: int = 4096, low_level: bool = True) -> Iterator[Shapes]:
     for subject, count in enumerate(voxels):
         yield linear(f"ridge.linears.{subject}", h, count)
@@ -239,30 +256,119 @@ def decoder(voxels: tuple[int, ...], h: int = 4096, low_level: bool = True) -> I
     yield from diffusion_prior()
 
 
-def diffusion_prior() -> Iterator[Shapes]:
+def diffusion_prior(
+    tokens: int = 256, dim: int = 1664, heads: int = 32, width: int = 52, prefix: str = "diffusion_prior."
+) -> Iterator[Shapes]:
     schedule = (
         "betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod "
         "log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance "
         "posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2 p2_loss_weight"
     )
-    yield {f"diffusion_prior.noise_scheduler.{name}": (100,) for name in schedule.split()}
-    net = "diffusion_prior.net"
-    yield {f"{net}.{name}": (256, 1664) for name in ("learned_query", "null_brain_embeds", "null_image_embed")}
-    time = f"{net}.to_time_embeds.0.1.net"
-    yield linear(f"{time}.0.0", 3328, 1664) | linear(f"{time}.1.0", 3328, 3328) | linear(f"{time}.2", 1664, 3328)
+    yield {f"{prefix}noise_scheduler.{name}": (100,) for name in schedule.split()}
+    net = f"{prefix}net"
+    yield {f"{net}.{name}": (tokens, dim) for name in ("learned_query", "null_brain_embeds", "null_image_embed")}
+    time, twice = f"{net}.to_time_embeds.0.1.net", 2 * dim
+    yield linear(f"{time}.0.0", twice, dim) | linear(f"{time}.1.0", twice, twice) | linear(f"{time}.2", dim, twice)
     body = f"{net}.causal_transformer"
-    yield {f"{body}.rel_pos_bias.relative_attention_bias.weight": (32, 32)}
-    yield {f"{body}.norm.g": (1664,), f"{body}.project_out.weight": (1664, 1664)}
+    yield {f"{body}.rel_pos_bias.relative_attention_bias.weight": (32, heads)}
+    yield {f"{body}.norm.g": (dim,), f"{body}.project_out.weight": (dim, dim)}
     for i in range(6):
         layer = f"{body}.layers.{i}"
-        yield {f"{layer}.{name}.g": (1664,) for name in ("0.norm", "0.to_out.1", "1.0")}
-        yield {f"{layer}.0.{name}.weight": (1664, 1664) for name in ("to_q", "to_out.0")}
+        yield {f"{layer}.{name}.g": (dim,) for name in ("0.norm", "0.to_out.1", "1.0")}
+        yield {f"{layer}.0.{name}.weight": (dim, dim) for name in ("to_q", "to_out.0")}
         yield {
-            f"{layer}.0.to_kv.weight": (104, 1664),
-            f"{layer}.0.null_kv": (2, 52),
+            f"{layer}.0.to_kv.weight": (2 * width, dim),
+            f"{layer}.0.null_kv": (2, width),
             f"{layer}.0.rotary_emb.freqs": (16,),
         }
-        yield {f"{layer}.1.1.weight": (13312, 1664), f"{layer}.1.5.weight": (1664, 6656)}
+        yield {f"{layer}.1.1.weight": (8 * dim, dim), f"{layer}.1.5.weight": (dim, 4 * dim)}
+
+
+def mindeye1(voxels: int, tokens: int = 257) -> Iterator[Shapes]:
+    yield linear("voxel2clip.lin0.0", 4096, voxels) | norm("voxel2clip.lin0.1", 4096)
+    for i in range(4):
+        yield linear(f"voxel2clip.mlp.{i}.0", 4096, 4096) | norm(f"voxel2clip.mlp.{i}.1", 4096)
+    yield linear("voxel2clip.lin1", tokens * 768, 4096)
+    for i, (into, out) in {0: (768, 2048), 3: (2048, 2048), 6: (2048, 768)}.items():
+        yield norm(f"voxel2clip.projector.{i}", into) | linear(f"voxel2clip.projector.{i + 2}", out, into)
+    if tokens > 1:
+        yield from diffusion_prior(tokens, 768, 12, 64, "")
+    else:  # another prior, of which nothing is read
+        yield {"net.null_text_embeds": (1, 768), "noise_scheduler.betas": (1000,)}
+
+
+def mindeye1_low_level(voxels: int) -> Shapes:
+    found = {"lin0.0.weight": (4096, voxels), "lin1.weight": (16384, 4096)} | norm("lin0.1", 4096) | norm("norm", 64)
+    for i in range(4):
+        found |= {f"mlp.{i}.0.weight": (4096, 4096)} | norm(f"mlp.{i}.1", 4096)
+    found |= {"maps_projector.0.weight": (512, 64, 1, 1), "maps_projector.3.weight": (512, 512, 1, 1)}
+    found |= norm("maps_projector.1", 512) | norm("maps_projector.4", 512) | conv("maps_projector.6", 512, 512, 1)
+    return old_spelling(found | gather(diffusers_decoder("upsampler", 64, 4, (64, 128, 256), 2)))
+
+
+def old_spelling(shapes: Shapes) -> Shapes:
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    found = {}
+    for name, shape in shapes.items():
+        for new, former in old.items():
+            name = name.replace(new, former)
+        found[name] = shape
+    return found
+
+
+def diffusers_residual(name: str, into: int, out: int) -> Shapes:
+    skip = conv(f"{name}.conv_shortcut", out, into, 1) if into != out else {}
+    inner = norm(f"{name}.norm1", into) | conv(f"{name}.conv1", out, into) | linear(f"{name}.time_emb_proj", out, 1280)
+    return inner | norm(f"{name}.norm2", out) | conv(f"{name}.conv2", out, out) | skip
+
+
+def diffusers_attention(name: str, width: int) -> Shapes:
+    found = sgm_transformer(name, width, 1, 768)
+    return found | conv(f"{name}.proj_in", width, width, 1) | conv(f"{name}.proj_out", width, width, 1)
+
+
+def diffusers_unet() -> Iterator[Shapes]:
+    """The UNet of Stable Diffusion 1 as diffusers writes it: every level but the deepest attends."""
+    yield conv("conv_in", 320, 4) | norm("conv_norm_out", 320) | conv("conv_out", 4, 320)
+    yield linear("time_embedding.linear_1", 1280, 320) | linear("time_embedding.linear_2", 1280, 1280)
+    skips, width = [320], 320
+    for level, after in enumerate((320, 640, 1280, 1280)):
+        for i in range(2):
+            yield diffusers_residual(f"down_blocks.{level}.resnets.{i}", width, after)
+            yield diffusers_attention(f"down_blocks.{level}.attentions.{i}", after) if level < 3 else {}
+            width = after
+            skips.append(width)
+        if level < 3:
+            yield conv(f"down_blocks.{level}.downsamplers.0.conv", width, width)
+            skips.append(width)
+    yield diffusers_residual("mid_block.resnets.0", 1280, 1280) | diffusers_residual("mid_block.resnets.1", 1280, 1280)
+    yield diffusers_attention("mid_block.attentions.0", 1280)
+    for level, after in enumerate((1280, 1280, 640, 320)):
+        for i in range(3):
+            yield diffusers_residual(f"up_blocks.{level}.resnets.{i}", width + skips.pop(), after)
+            yield diffusers_attention(f"up_blocks.{level}.attentions.{i}", after) if level else {}
+            width = after
+        yield conv(f"up_blocks.{level}.upsamplers.0.conv", width, width) if level < 3 else {}
+
+
+def clip_vision() -> Iterator[Shapes]:
+    yield {
+        "vision_model.embeddings.class_embedding": (1024,),
+        "vision_model.embeddings.patch_embedding.weight": (1024, 3, 14, 14),
+        "vision_model.embeddings.position_embedding.weight": (257, 1024),
+        "vision_model.embeddings.position_ids": (1, 257),
+        "visual_projection.weight": (768, 1024),
+        "text_projection.weight": (768, 768),
+        "logit_scale": (),
+    }
+    yield norm("vision_model.pre_layrnorm", 1024) | norm("vision_model.post_layernorm", 1024)
+    for i in range(24):
+        layer = f"vision_model.encoder.layers.{i}"
+        yield norm(f"{layer}.layer_norm1", 1024) | norm(f"{layer}.layer_norm2", 1024)
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield linear(f"{layer}.self_attn.{projection}", 1024, 1024)
+        yield linear(f"{layer}.mlp.fc1", 4096, 1024) | linear(f"{layer}.mlp.fc2", 1024, 4096)
+    yield from clip_text()
 
 
 def below(prefix: str, shapes: Shapes) -> Shapes:
@@ -301,13 +407,7 @@ def old_vae_file() -> Shapes:
 
         types = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
         module = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **types)
-    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
-    found = {}
-    for name, tensor in module.state_dict().items():
-        for new, former in old.items():
-            name = name.replace(new, former)
-        found[name] = tuple(tensor.shape)
-    return found
+    return old_spelling({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()})
 
 
 FILES = {
@@ -319,6 +419,12 @@ FILES = {
     "unclip6_epoch0_step110000": lambda: [unclip_file()],
     "zavychromaxl_v30": lambda: [sdxl_file()],
     "sd_image_var_autoenc": lambda: [old_vae_file()],
+    "prior_257_final_subj01_bimixco_softclip_byol": lambda: [gather(mindeye1(15724))],
+    "prior_1x768_final_subj01_bimixco_softclip_byol": lambda: [gather(mindeye1(15724, 1))],
+    "autoencoder_subj07_4x_locont_no_reconst": lambda: [mindeye1_low_level(12682)],
+    "versatile-diffusion-image-unet": lambda: [gather(diffusers_unet())],
+    "versatile-diffusion-vae": lambda: [old_vae_file()],
+    "clip-vit-large-patch14-vision": lambda: [gather(clip_vision())],
     "CLIP-ViT-bigG-14-laion2B-39B-b160k": lambda: [
         gather(open_clip_text()) | gather(open_clip_visual()) | {"logit_scale": ()},
         gather(clip_text())
@@ -326,11 +432,15 @@ FILES = {
         | {"text_projection.weight": (768, 768), "logit_scale": ()},
     ],
     "bigG_to_L_epoch8": lambda: [linear("linear1", 257, 256) | linear("linear2", 1024, 1664)],
+    "git-base-coco-vision": lambda: [gather(git_vision(768, 12, 3072, 197, 16)) | {"output.bias": (30522,)}],
+    "git-large-coco-vision": lambda: [gather(git_vision(1024, 24, 4096, 257, 14))],
+    "versatile-diffusion-text-encoder": lambda: [gather(clip_text()) | {"text_projection.weight": (768, 768)}],
     "git-large-coco": lambda: [gather(git()) | {"git.image_encoder.vision_model.embeddings.class_embedding": (1024,)}],
 }
 # Numbers of sections 1.1, 2.1, 2.2 and 3.1 of the description; those of the schedule and of the frequencies that are
 # listed six times are added to what it counts as parameters.
 COUNTS = {
+    ("versatile-diffusion-image-unet", "variation"): (686, 859_520_964),
     ("final_subj01_pretrained_40sess_24bs", "decoder"): (249, 2_227_294_844 + 13 * 100 + 5 * 16),
     ("final_multisubject_subj01", "decoder"): (261, 2_575_262_332 + 13 * 100 + 5 * 16),
     ("multisubject_subj01_1024hid_nolow_300ep", "decoder"): (
@@ -343,6 +453,13 @@ COUNTS = {
     ("zavychromaxl_v30", "refiner"): (1680, 2_567_463_684),
     ("zavychromaxl_v30", "refiner_autoencoder"): (248, 83_653_863),
     ("bigG_to_L_epoch8", "converter"): (4, 1_771_009),
+    # Section 4: the frequencies of its count stand once, those of the file six times; the schedule is not counted.
+    ("prior_257_final_subj01_bimixco_softclip_byol", "decoder"): (
+        34 + 85,
+        947_579_904 + 56_055_184 + 13 * 100 + 5 * 16,
+    ),
+    ("prior_1x768_final_subj01_bimixco_softclip_byol", "decoder"): (34, 142_076_928),
+    ("autoencoder_subj07_4x_locont_no_reconst", "low_level"): (114, 206_065_604 - (15_724 - 12_682) * 4096),
 }
 
 

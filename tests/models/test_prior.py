@@ -369,3 +369,16 @@ def test_the_rotary_frequencies_are_one_tensor_under_every_layer():
 def test_a_prior_refuses_options_that_make_no_sense(wrong):
     with pytest.raises(ValidationError):
         PriorConfig(**SMALL | wrong)
+
+
+def test_expected_tokens_need_no_image_and_are_the_mean_that_training_asks_for():
+    prior = build(image_scale=2.0)
+    brain = draw(3, 7, 24)
+    found = prior.expect(brain)
+    with torch.no_grad():
+        nothing, times = torch.zeros(3, dtype=torch.bool), torch.full((3,), 50)
+        _, predicted = prior.loss(brain, draw(3, 7, 24, seed=9), times, draw(3, 7, 24, seed=8), None, nothing)
+    # Any image in its place gives the same, for it is left out.
+    torch.testing.assert_close(found, predicted / 2)
+    with pytest.raises(BadInput, match="brain tokens of shape"):
+        prior.expect(brain[:, :5])

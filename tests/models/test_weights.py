@@ -17,7 +17,7 @@ def test_weights_that_ship_are_those_recorded(name):
     known = find_weights(name)
     content = SHIPPED.joinpath(known.file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == weights_sha256(name)
-    assert len(content) < 6_000_000
+    assert len(content) < 9_000_000
     assert load_weights(name)
 
 
@@ -26,7 +26,7 @@ def test_weights_ship_with_their_card_and_licence(name):
     card = SHIPPED.joinpath(find_weights(name).card).read_text("utf-8")
     assert "not for clinical use" in card.lower()
     assert find_weights(name).licence in card
-    assert SHIPPED.joinpath(f"{name}.LICENSE").is_file()
+    assert SHIPPED.joinpath(find_weights(name).card).with_suffix(".LICENSE").is_file()
 
 
 def test_weights_are_stored_in_half_precision():

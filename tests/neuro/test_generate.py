@@ -30,6 +30,8 @@ from voxelight.neuro.profiles import GenerationOptions, find_profile
 from voxelight.neuro.reconstruct import derive_seed, reconstruct, reconstruct_tokens
 from voxelight.storage.cache import StageCache
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FULL = GenerationOptions(dtype="float32", preset="fast", prior_steps=6)
 PUBLISHED = GenerationOptions(dtype="float32")
 NOWHERE = Path("no weights are read here")
@@ -39,17 +41,8 @@ ARRAYS = ("tokens", "retrieval", *PICTURES)
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Threads wait for each other longer than these networks compute, above all where tests run side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def networks(_one_thread):
+def networks(one_thread):
     return load_networks(find_profile("random-small"), NOWHERE, FULL, "cpu")
 
 
@@ -174,7 +167,7 @@ def test_samples_are_runs_with_seeds_of_their_own(networks, trials, decoded):
 def test_a_stop_loads_less_and_gives_the_same_so_far(networks, trials, decoded, stop):
     options = FULL.model_copy(update={"stop": stop})
     fewer = load_networks(find_profile("random-small"), NOWHERE, options, "cpu")
-    assert set(fewer.parts) == set(options.parts) < set(networks.parts)
+    assert set(fewer.parts) == set(fewer.profile.list_parts(options)) < set(networks.parts)
     results = reconstruct(fewer, trials, [11, 12, 13], options)
     for result, whole in zip(results, decoded, strict=True):
         there = {"tokens": 2, "caption": 2, "unrefined": 4}[stop]
@@ -475,7 +468,7 @@ def test_converted_weights_do_what_they_did(converted, trials, decoded):
         assert_same(one, other, tolerance=1e-12)
         assert not one.random_weights
         assert one.weights_sha256 != other.weights_sha256
-    hashes = {part: find_part_sha256(folder, profile.weights[part], part) for part in FULL.parts}
+    hashes = {part: find_part_sha256(folder, profile.weights[part], part) for part in profile.list_parts(FULL)}
     assert loaded.part_sha256 == hashes
 
 

@@ -14,7 +14,7 @@ from voxelight.neuro.profiles import PARTS, GenerationOptions, Profile, find_pro
 
 def test_the_shipped_profiles_are_listed():
     assert {"mindeye2", "random-small"} <= set(list_profiles())
-    with pytest.raises(NotFound, match="one of mindeye2, random-small"):
+    with pytest.raises(NotFound, match="one of mindeye1, mindeye2, random-small"):
         find_profile("mindeye3")
 
 
@@ -32,7 +32,12 @@ def test_the_parts_fit_each_other(name):
     config = {part: choice.build_config() for part, choice in find_profile(name).parts.items()}
     tokens = (config["decoder"].tokens, config["decoder"].dim)
     assert (config["decoder"].prior.tokens, config["decoder"].prior.dim) == tokens
-    assert (config["image_encoder"].tokens, config["image_encoder"].width) == tokens
+    encoder = config["image_encoder"]
+    assert (encoder.tokens, encoder.dim if "variation" in config else encoder.width) == tokens
+    if "variation" in config:
+        assert config["variation"].context_dim == tokens[1]
+        assert config["low_level"].voxels == config["decoder"].voxels
+        return
     assert (config["converter"].tokens_in, config["converter"].dim_in) == tokens
     assert (config["captioner"].tokens, config["captioner"].dim_in) == (
         config["converter"].tokens_out,
@@ -45,8 +50,9 @@ def test_the_parts_fit_each_other(name):
         assert config["refiner"].vector_dim == config[part].pooled_dim + 6 * 256
 
 
-def test_the_published_profile_names_published_weights_that_give_its_parts():
-    profile = find_profile("mindeye2")
+@pytest.mark.parametrize("name", ["mindeye1", "mindeye2"])
+def test_the_published_profile_names_published_weights_that_give_its_parts(name):
+    profile = find_profile(name)
     assert not profile.random_weights
     for part, name in profile.weights.items():
         sizes = find_published(name).parts[part]
@@ -126,7 +132,7 @@ def test_options_refuse_what_they_do_not_know():
 
 def test_a_stop_needs_the_parts_of_all_stages_before_it():
     parts = [set(GenerationOptions(stop=stop).parts) for stop in ("tokens", "caption", "unrefined", "refined")]
-    assert parts[0] == {"decoder"}
+    assert parts[0] == {"decoder", "low_level"}
     assert parts[0] < parts[1] < parts[2] < parts[3] == set(PARTS) - {"image_encoder"}
 
 
@@ -143,5 +149,5 @@ def test_a_profile_without_refinement_stops_before_it():
     assert small.limit(options) == GenerationOptions(samples=3, stop="unrefined")
     assert set(small.list_parts(options)) == kept - {"image_encoder"}
     assert profile.limit(options) is options
-    assert profile.list_parts(options) == options.parts
+    assert profile.list_parts(options) == tuple(part for part in options.parts if part in profile.parts)
     assert small.limit(GenerationOptions(stop="caption")).stop == "caption"

@@ -13,7 +13,7 @@ from voxelight.models.values import ClipTokens
 from voxelight.neuro import stages
 from voxelight.neuro.networks import load_networks
 from voxelight.neuro.profiles import GenerationOptions, find_profile
-from voxelight.neuro.retrieve import find_cosine, retrieve, score_retrieval
+from voxelight.neuro.retrieve import choose_second_order, find_cosine, retrieve, score_retrieval
 
 SPACE = "ViT-L-14/openai/last"
 
@@ -40,6 +40,22 @@ def test_a_small_gallery_is_returned_whole():
     found = retrieve(make_tokens(3), make_tokens(4, 2), k=10)
     assert found.rows.shape == found.similarity.shape == (3, 4)
     assert np.array_equal(np.sort(found.rows), np.tile(np.arange(4), (3, 1)))
+
+
+def test_a_second_order_search_finds_among_the_first_by_finer_tokens_what_one_vector_misses():
+    shown = make_tokens(50, 6)
+    coarse = ClipTokens(shown.values.mean(1, keepdims=True), SPACE)
+    brain = noisy(ClipTokens(shown.values[:1], SPACE), 0.5)
+    first = retrieve(noisy(ClipTokens(coarse.values[:1], SPACE), 0.4, seed=3), coarse, k=16).rows[0]
+    assert 0 in first[1:]
+    found = choose_second_order(ClipTokens(shown.values[first], SPACE), brain)
+    assert first[found.rows[0, 0]] == 0
+    oracle = NearestNeighbors(n_neighbors=16, metric="cosine", algorithm="brute").fit(
+        shown.values[first].reshape(16, -1)
+    )
+    assert np.array_equal(found.rows, oracle.kneighbors(brain.values.reshape(1, -1), return_distance=False))
+    with pytest.raises(BadInput, match="retrieval tokens of 2 trials"):
+        choose_second_order(shown, make_tokens(2))
 
 
 def test_length_does_not_matter():

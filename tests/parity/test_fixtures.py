@@ -7,15 +7,12 @@ import pytest
 import torch
 from checks.cases import Case
 from checks.compare import Disagreement
-from checks.report import FIGURE, LATER
+from checks.report import FIGURE
 
 
 def test_what_the_published_code_gives(shared_fixtures, case: Case | None, request: pytest.FixtureRequest):
     assert case, f"{shared_fixtures} holds no fixture"
     notes = request.node.user_properties
-    if case.later:
-        notes.append((LATER, {"case": case.id, "reason": case.later}))
-        return
     with torch.no_grad():
         figures = case.run()
     notes.extend((FIGURE, figure.as_row()) for figure in figures)

@@ -33,7 +33,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
+def services(settings: Settings, with_tables: Callable[[str], None]) -> Iterator[Services]:
+    with_tables(settings.resolved_database_url)
     services = open_services(settings)
     yield services
     services.close()

@@ -133,10 +133,11 @@ def test_a_job_that_can_not_be_done_leaves_nothing(client, order, state, is_prob
 @pytest.mark.parametrize("change", [{"consent": "none"}, {"purpose": " "}])
 def test_brain_data_without_consent_or_purpose_are_not_decoded(client, order, state, is_problem, change):
     client.patch("datasets/figures", json=change)
-    before = state()
+    before, files = state()
     problem = is_problem(client.post("jobs", json=order), 403)
     assert "purpose" in problem["expected"]
-    assert state() == before
+    told = {"audit_event": before["audit_event"] + 1}  # that somebody asked
+    assert state() == (before | told, files)
 
 
 def on_another_grid(make) -> bytes:
@@ -172,7 +173,18 @@ def test_a_series_where_a_volume_is_due_leaves_nothing(client, upload, state, ma
 
 def test_recipes_are_listed_for_every_kind(client):
     recipes = client.get("recipes").json()["items"]
-    assert {recipe["kind"] for recipe in recipes} == {"segment", "reconstruct", "decode", "train-segmenter"}
+    assert {recipe["kind"] for recipe in recipes} == {
+        "segment",
+        "reconstruct",
+        "decode",
+        "train-segmenter",
+        "train-decoder",
+        "train-linear",
+        "glm",
+    }
     assert len({recipe["name"] for recipe in recipes}) == len(recipes)
-    assert [recipe["name"] for recipe in recipes if recipe["random_weights"]] == ["random-small"]
+    assert [recipe["name"] for recipe in recipes if recipe["random_weights"]] == [
+        "random-small",
+        "train-linear-random-small",
+    ]
     assert "miyawaki-ridge" in {recipe["name"] for recipe in recipes}

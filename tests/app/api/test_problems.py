@@ -1,6 +1,7 @@
 """Every error is a problem that says what to do."""
 
 import uuid
+from html import escape
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -125,3 +126,19 @@ def test_a_nul_character_is_refused_wherever_it_stands(client, state, is_problem
     problem = is_problem(client.request(method, address, json=body), 422)
     assert "NUL" in problem["detail"]
     assert state() == before
+
+
+def test_a_browser_shows_a_person_a_page_and_a_program_gets_the_same_as_json(client, is_problem):
+    shown = client.get(f"jobs/{NOBODY}", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (shown.status_code, shown.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "default-src 'self'" in shown.headers["content-security-policy"]
+    told = is_problem(client.get(f"jobs/{NOBODY}"), 404)
+    assert all(escape(told[part]) in shown.text for part in ("title", "found", "expected", "remedy"))
+    unknown = client.get("nowhere", headers={"Accept": "text/html"})
+    assert (unknown.status_code, unknown.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "no route GET /api/v1/nowhere" in unknown.text
+    marked = client.get("pages/<img src=x onerror=alert(1)>", headers={"Accept": "text/html"})
+    assert marked.status_code == 404
+    assert "&lt;img" in marked.text
+    assert "<img" not in marked.text
+    is_problem(client.post("datasets", json={"name": "a/b"}, headers={"Accept": "text/html"}), 422)

@@ -121,3 +121,9 @@ def test_text_that_a_database_can_not_hold_is_no_fault_of_the_software(client, s
         is_problem(answer, 422)
         assert state() == before
     assert client.get("results", params={"subject": "a\0b"}).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("between", ["0...8", "0....8", ".1...8", "+0.e0..8.", "..", "-1E-2...5"])
+def test_numbers_of_a_range_may_begin_and_end_with_their_point(client, between):
+    answer = client.get("results", params={"metric": f"dice:{between}"})
+    assert (answer.status_code, answer.json()["items"]) == (200, [])

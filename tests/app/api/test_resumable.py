@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import io
 import time
@@ -9,6 +10,8 @@ import uuid
 import zipfile
 from datetime import timedelta
 
+import nibabel as nib
+import numpy as np
 import pytest
 from sqlalchemy import update
 
@@ -223,7 +226,8 @@ def test_a_bad_file_is_refused_in_words_and_nothing_of_it_stays(services, begin,
     assert part["name"] == "t1.nii"
     assert part["problem"]["remedy"]
     after, files = state()
-    assert {**after, "upload": 0} == {**rows, "upload": 0}
+    told = {"upload": 0, "audit_event": 0}  # that it came, and what became of it
+    assert {**after, **told} == {**rows, **told}
     assert not [name for name in files if name.startswith("uploads/")]
 
 
@@ -400,3 +404,64 @@ def test_names_are_assigned_by_a_pattern(client, is_problem):
 def test_json_stays_small_beside_the_pieces(client, is_problem):
     body = b'{"names": ["' + b"x" * (2 << 20) + b'"], "pattern": "{subject}"}'
     is_problem(client.post("uploads/assign", content=body, headers={"Content-Type": "application/json"}), 413)
+
+
+def differing(shift):
+    """A NIfTI file whose sform and qform place it apart, 4-D with two volumes."""
+    image = nib.Nifti1Image(np.arange(2 * 5 * 4 * 3, dtype=np.int16).reshape(5, 4, 3, 2), None)
+    placed = np.diag([2.0, 2.0, 2.0, 1.0])
+    image.set_sform(placed, 2)
+    placed[0, 3] = shift
+    image.set_qform(placed, 1)
+    return gzip.compress(image.to_bytes())
+
+
+def test_volumes_of_a_dicom_series_are_chosen_or_each_becomes_a_scan(begin, settle, write_dicom, tmp_path):
+    """Two echoes of three slices in one archive."""
+    places = []
+
+    def echoes(header, place):
+        header.EchoTime = (10.0, 80.0)[place % 2]
+        places.append(list(header.ImagePositionPatient))
+        header.ImagePositionPatient = places[place - place % 2]
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in write_dicom(tmp_path / "series", change=echoes):
+            archive.write(path, path.name)
+    content = packed.getvalue()
+
+    def put(subject, **chosen):
+        began = begin("series.zip", len(content), content, metadata=chosen | {"subject": subject})
+        return settle(began.json()["id"])
+
+    both = put("01")
+    assert both["problems"] == []
+    told = [(scan["facts"]["volume"], scan["facts"]["volume_is"]) for scan in both["scans"]]
+    assert told == [(1, "EchoTime 10.0"), (2, "EchoTime 80.0")]
+    [scan] = put("02", volume=2)["scans"]
+    assert (scan["facts"]["volume"], scan["facts"]["volume_is"]) == (2, "EchoTime 80.0")
+    none = put("03", volume=5)
+    assert none["scans"] == []
+    assert none["problems"][0]["problem"]["expected"] == "one from 1 to 2"
+
+
+def test_a_file_that_can_be_read_in_several_ways_is_read_as_it_was_chosen(begin, settle, services):
+    content = differing(7.0)
+
+    def put(**chosen):
+        began = begin("bold.nii.gz", len(content), content, metadata=chosen)
+        return settle(began.json()["id"])
+
+    refused = put()
+    assert refused["status"] == "refused"
+    assert "prefer sform" in refused["problems"][0]["problem"]["remedy"]
+    chosen = put(prefer="qform", volume=2)
+    assert (chosen["prefer"], chosen["volume"], chosen["status"]) == ("qform", 2, "done")
+    [scan] = chosen["scans"]
+    assert (scan["facts"]["preferred_form"], scan["facts"]["volume"]) == ("qform", 2)
+    stored = services.stores.blobs.read(scan["sha256"])
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(stored))
+    assert image.shape == (5, 4, 3)
+    assert (image.affine[0, 3], image.get_sform()[0, 3]) == (7, 7)
+    assert image.dataobj[0, 0, 0] == 1

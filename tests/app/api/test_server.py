@@ -246,12 +246,17 @@ def test_an_upload_beyond_the_limit_leaves_nothing(dataset, settings, state, sta
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_well_though_a_job_is_followed(settings, job, start, number):
-    server = start(settings.home, host="0.0.0.0").start()
-    assert "no authentication yet" in server.log
+    server = start(settings.home).start()
     with httpx.stream("GET", f"{server.url}/api/v1/jobs/{job['id']}/events") as events:
         assert next(events.iter_lines()) == "id: 1-queued-0-0"
         assert events.headers["content-type"].startswith("text/event-stream")
         assert server.stop(number) == 0, server.log
+
+
+def test_a_server_that_others_could_reach_does_not_start_without_accounts(settings, start):
+    server = start(settings.home, host="0.0.0.0")
+    assert server.process.wait(60) == 9
+    assert server.log.startswith("Refused Found the address 0.0.0.0")
 
 
 def test_a_worker_inside_does_jobs_and_is_one_of_its_name(make, start, tmp_path):
@@ -283,7 +288,7 @@ def test_a_port_in_use_is_named_with_another(tmp_path):
 @pytest.mark.parametrize("place", [("192.0.2.1", 8501), ("no such host", 8501), ("127.0.0.1", 70000)])
 def test_an_address_of_another_machine_is_refused(settings, place):
     with pytest.raises(BadInput, match="an address of this machine"):
-        web.serve(settings, *place)
+        web.serve(settings.model_copy(update={"auth": "keys"}), *place)
 
 
 def test_the_page_alone_finds_the_services_of_the_settings(tmp_path, monkeypatch):
@@ -329,3 +334,18 @@ def test_the_walk_of_the_page_of_documents_works(make, start, write_dicom, tmp_p
     assert (tmp_path / "first-100").read_bytes() == whole[:100]
     assert (tmp_path / "thumbnail.png").read_bytes().startswith(b"\x89PNG")
     assert b"Doe^Jane" in (tmp_path / "segmentation.dcm").read_bytes()
+
+
+LONG = "GET /api/v1/exports?run=" + "0" * 70_000 + " HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [LONG, "what is this\r\n\r\n"], ids=["a long address", "no HTTP"])
+def test_what_is_no_request_is_a_problem_too(server, is_problem, sent):
+    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+        connection.sendall(sent.encode())
+        answered = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answered.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    problem = is_problem(httpx.Response(int(status.split()[1]), headers=headers, content=body), 400)
+    assert "64 KiB" in problem["expected"]

@@ -57,8 +57,9 @@ def test_a_person_sees_captions_chance_and_that_weights_are_random(shell, record
 
 def test_what_can_not_be_decoded_is_refused(shell, ask, recording, tmp_path):
     words = ("decode", recording, "--out", tmp_path / "out", *CONSENT)
-    assert "one of mindeye2, random-small" in shell(*words, "--profile", "none", code=3).stderr
-    assert "voxelight weights fetch" in shell(*words, "--profile", "mindeye2", code=6).stderr
+    assert "mindeye2, random-small" in shell(*words, "--profile", "none", code=3).stderr
+    for published in ("mindeye1", "mindeye2"):
+        assert "voxelight weights fetch" in shell(*words, "--profile", published, code=6).stderr
     shell(*words[:-4], "--profile", "random-small", code=5)
     assert ask("jobs", "list")["items"] == []
     assert not (tmp_path / "out").exists()
@@ -70,7 +71,7 @@ def test_ctrl_c_ends_a_batch_that_is_under_way(start, home, recording, tmp_path)
         "decode", recording, "--profile", "random-small", "--out", tmp_path / "out", "--samples", 64, *CONSENT
     )
     services = open_services(Settings(home=home))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         jobs = services.jobs.list().items
         if jobs and services.jobs.list_runs(jobs[0].id, status="running"):

@@ -83,7 +83,15 @@ def test_data_sets_are_made_listed_and_changed(ask):
 
 def test_recipes_are_listed_by_kind_and_shown(ask, shell):
     kinds = {row["name"]: row["kind"] for row in ask("recipes", "list")}
-    assert set(kinds.values()) == {"segment", "reconstruct", "decode", "train-segmenter"}
+    assert set(kinds.values()) == {
+        "segment",
+        "reconstruct",
+        "decode",
+        "train-segmenter",
+        "train-decoder",
+        "train-linear",
+        "glm",
+    }
     assert {row["name"] for row in ask("recipes", "list", "--kind", "segment")} == {
         name for name, kind in kinds.items() if kind == "segment"
     }
@@ -111,6 +119,17 @@ def test_the_doctor_finds_this_installation_well(ask, shell, home):
     assert {"python", "torch", "database", "blob store", "weights hippocampus-agunet"} <= checks.keys()
     shutil.rmtree(home)
     assert "made by the first command" in shell("doctor").stdout
+
+
+def test_the_doctor_audits_the_books(ask, shell, home):
+    assert ask("doctor", "--audit", "--deep") == []
+    assert "balance" in shell("doctor", "--audit").stdout
+    orphan = home / "blobs/sha256/ab" / ("ab" * 32)
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"left by a crash")
+    assert ask("doctor", "--audit") == []
+    [found] = ask("doctor", "--audit", "--older-than", 0, code=1)
+    assert (found["found"], found["remedy"]) == ("no row that names it", "Reclaim it: voxelight storage sweep")
 
 
 def test_the_doctor_names_a_problem_and_its_remedy(ask, monkeypatch, home):

@@ -49,11 +49,33 @@ def test_a_step_gives_weights_that_segment_and_scores_of_what_was_held_out(ask, 
     assert segment(case.volume, build_segmenter(recipe, weights, "cpu")).array.shape == case.volume.geometry.shape
 
 
+def test_a_training_that_starts_from_weights_that_ship_begins_where_they_are(ask, cases, tmp_path):
+    folder, _ = cases
+    still = ("--training", "learning_rate=1e-9", "--training", "batch=2", "--steps", 1, "--device", "cpu")
+    for name, start in (("fresh", ()), ("tuned", ("--start-from", RECIPE))):
+        ask("train", RECIPE, "--data", folder, "--out", tmp_path / name, "--keep", name, *start, *still)
+    fresh, tuned = (
+        json.loads((tmp_path / name / f"{RECIPE}_scores.json").read_text())["by_case"] for name in ("fresh", "tuned")
+    )
+    assert all(found["anterior"] > 0.75 for found in tuned.values())
+    assert all(found.get("anterior", 0) < 0.3 for found in fresh.values())
+    card = ask("recipes", "show", "tuned")["card"]
+    assert f"| started from | {RECIPE};" in card
+
+
 def test_what_can_not_be_trained_leaves_nothing(shell, cases, tmp_path):
     folder, _ = cases
     out = tmp_path / "out"
     shell("train", "absent", "--data", folder, "--out", out, code=3)
     shell("train", "hippocampus-mni", "--data", folder, "--out", out, code=2)
+    shell("train", RECIPE, "--data", folder, "--out", out, "--start-from", "absent", code=3)
+    told = shell("train", RECIPE, "--data", folder, "--out", out, "--start-from", "lungs-jsrt", "--json", code=3)
+    assert Problem.model_validate_json(told.stderr).expected == "a recipe with weights"
+    told = shell("train", RECIPE, "--data", folder, "--out", out, "--start-from", "nuclei-msga", "--json", code=2)
+    assert (
+        Problem.model_validate_json(told.stderr).found
+        == "nuclei-msga, weights of msga, to start a training of agunet from"
+    )
     (folder / "labels" / next((folder / "labels").iterdir()).name).unlink()
     result = shell("train", RECIPE, "--data", folder, "--out", out, "--everything", "--json", code=2)
     assert "labels only" in Problem.model_validate_json(result.stderr).found

@@ -9,9 +9,11 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from voxelight.app.bootstrap import open_services
+from voxelight.app.cli import main
 from voxelight.app.schemas import ResultQuery
 from voxelight.app.settings import Settings
 
@@ -38,6 +40,20 @@ def test_real_volumes_become_label_maps_with_sidecars(ask, hippocampus, tmp_path
         assert len(sidecar["Provenance"]["weights_sha256"]) == 64
         assert sidecar["Notice"] == "Not for clinical use."
         assert Image.open(out / f"{stem}_overlay.png").size > (50, 50)
+
+
+def test_a_home_may_be_named_from_where_one_stands_and_an_empty_name_is_none(
+    home, crops, tmp_path, monkeypatch, one_thread
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--home", home.name, "segment", str(crops[0]), "--recipe", "hippocampus-agunet", "--out", "out", "--json"]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["job"]["status"] == "done"
+    assert len(list((tmp_path / "out").glob("*_dseg.nii.gz"))) == 1
+    monkeypatch.setenv("VOXELIGHT_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))
+    assert Settings().home == tmp_path / "person/.voxelight"
 
 
 def test_the_same_file_is_stored_once_and_gives_the_same_bytes(ask, shell, hippocampus, tmp_path):
@@ -90,7 +106,7 @@ def test_ctrl_c_cancels_the_job_and_retry_is_named(start, home, crops, tmp_path)
         shutil.copy(crops[number % 3], folder / f"crop{number:02d}.nii.gz")
     process = start("segment", folder, "--recipe", "hippocampus-agunet", "--out", tmp_path / "out")
     services = open_services(Settings(home=home))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         jobs = services.jobs.list().items
         if jobs and jobs[0].done:

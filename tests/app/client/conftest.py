@@ -19,8 +19,10 @@ from voxelight.app.settings import Settings
 
 
 @pytest.fixture
-def services(tmp_path) -> Iterator[Services]:
-    with closing(open_services(Settings(home=tmp_path / "home", poll_s=0.05))) as services:
+def services(tmp_path, with_tables) -> Iterator[Services]:
+    settings = Settings(home=tmp_path / "home", poll_s=0.05)
+    with_tables(settings.resolved_database_url)
+    with closing(open_services(settings)) as services:
         yield services
 
 

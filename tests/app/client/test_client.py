@@ -15,10 +15,12 @@ from PIL import Image
 
 from voxelight.app.client import ChangedMeanwhile, Client
 from voxelight.app.schemas import DatasetChange, DatasetRequest, JobRequest, ResultQuery, ScanQuery
+from voxelight.app.schemas_access import AccountRequest, KeyRequest, ProjectRequest
 from voxelight.app.schemas_deletion import DeletionRequest, DeletionTarget
-from voxelight.app.schemas_exports import EvaluationRequest
+from voxelight.app.schemas_exports import EvaluationRequest, MapsEvaluationRequest
 from voxelight.app.schemas_jobs import JobClone
 from voxelight.app.schemas_privacy import Decision
+from voxelight.app.schemas_recordings import RecordingRequest
 from voxelight.app.schemas_reviews import FollowupQuery, ReviewRequest
 from voxelight.app.schemas_search import SearchChange, SearchRequest
 from voxelight.app.schemas_uploads import AssignRequest
@@ -30,7 +32,7 @@ ORDER = JobRequest(
     kind="reconstruct", recipe="miyawaki-ridge", dataset="figures", queue="cpu", options={"permutations": 19}
 )
 # For a browser, and for it alone.
-PAGES = re.compile(r"/v1/(pages|static)/")
+PAGES = re.compile(r"/v1/((pages|static)/|session)")
 
 
 @pytest.fixture
@@ -63,6 +65,7 @@ def test_every_operation_can_be_asked_for(
     best = ask_for_results(client, job, carry_out)
     draw_and_review(client, drawn, labels, tmp_path)
     take_home(client, job, best, tmp_path)
+    manage(client, best)
     forget(client, job)
     schema = httpx.get(f"{url}/api/openapi.json").json()
     templates = {
@@ -77,6 +80,8 @@ def test_every_operation_can_be_asked_for(
 
 def look_at_scans(client, place, betas, noise, folder):
     assert client.check_health().status == "ok"
+    assert client.workers.list() == client.workers.list(alive=True) == []
+    assert {row.queue: row.workers for row in client.workers.queues()} == {"cpu": 0, "gpu": 0}
     small = client.scans.put(betas, place)
     assert (small.kind, small.name) == ("betas", "betas.mat")
     [large] = client.uploads.send(noise, place).scans
@@ -105,6 +110,11 @@ def look_at_scans(client, place, betas, noise, folder):
         client.uploads.close_batch(batch)
     with pytest.raises(NotFound):
         client.uploads.show_batch(batch)
+    assert {"nsd", "mindeye2"} <= {row.name for row in client.recordings.list_layouts()}
+    folder_request = RecordingRequest(path=str(folder))
+    for ask in (client.recordings.look, lambda asked: client.recordings.register(place.dataset, asked)):
+        with pytest.raises(Refused, match="VOXELIGHT_DATA_ROOTS"):
+            ask(folder_request)
     first = client.datasets.show(place.dataset)
     assert client.datasets.change(place.dataset, DatasetChange(licence="CC0"), first.version).licence == "CC0"
     with pytest.raises(ChangedMeanwhile) as told:
@@ -216,6 +226,8 @@ def draw_and_review(client, drawn, labels, folder):
     assert "<html" in client.reviews.read_group_page(job)
     assert Image.open(io.BytesIO(client.reviews.draw_sheet(drawn, "radiological"))).format == "PNG"
     client.reviews.withdraw(drawn, "Reader A", review.version)
+    scored = client.jobs.evaluate_maps(job, MapsEvaluationRequest(references="corrections"))
+    assert client.jobs.show_maps_evaluation(job).id == scored.id
     [series] = client.datasets.list_series("figures")
     followed = client.datasets.follow_subject("figures", series.subject, FollowupQuery(label="lesion"))
     assert followed.structures[0].visits[0].corrected_by == "Ada"
@@ -240,6 +252,34 @@ def take_home(client, job, best, folder):
         client.jobs.map_relevance(job.id)
     with pytest.raises(NotFound):
         client.jobs.show_relevance(job.id)
+
+
+def manage(client, best):
+    assert client.access.me().admin, "nobody is asked for a key here"
+    assert client.access.add_account(AccountRequest(name="ada")).name == "ada"
+    assert client.access.add_project(ProjectRequest(name="tumours")).datasets == 0
+    assert client.access.move_dataset("figures", "tumours").name == "figures"
+    assert [project.datasets for project in client.access.list_projects() if project.name == "tumours"] == [1]
+    assert client.access.set_member("tumours", "ada", "operator").role == "operator"
+    assert [member.account for member in client.access.list_members("tumours")] == ["ada"]
+    key = client.access.add_key(KeyRequest(account="ada", scopes=["read"]))
+    assert [each.prefix for each in client.access.list_keys("ada")] == [key.prefix]
+    assert client.access.revoke_key(key.prefix).revoked_at
+    client.access.remove_member("tumours", "ada")
+    assert client.access.disable_account("ada").disabled_at
+    assert client.access.enable_account("ada").disabled_at is None
+    assert {account.name for account in client.access.list_accounts()} == {"ada"}
+    artifact = best.artifacts[0]
+    link = client.links.make_for_artifact(artifact.id)
+    assert str(artifact.id) in link.url
+    told = list(client.audit.list())
+    assert told
+    assert client.audit.verify().events >= len(told)
+    assert len(list(client.audit.export())) >= len(told)
+    with pytest.raises(NotFound):
+        client.scans.deface(uuid.uuid4(), Decision(author="Ada", reason="asked for"))
+    with pytest.raises(NotFound):
+        client.scans.preview_face(uuid.uuid4())
 
 
 def forget(client, job):

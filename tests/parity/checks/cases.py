@@ -32,7 +32,6 @@ class Case:
     compute : returns them, and pairs of other things that must agree
     tolerance : part of the tolerances of the file, where it states several
     rounding : absolute tolerance beside that of the file, of its `Kind`
-    later : the system that is not built yet, so that nothing can be compared
     problem : why the case cannot be run
     within : tolerance of a file that states none
     """
@@ -43,7 +42,6 @@ class Case:
     compute: Callable[[], Found] | None = None
     tolerance: str | None = None
     rounding: float = 0.0
-    later: str = ""
     problem: str = ""
     within: Tolerance | None = None
 

