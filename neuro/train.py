@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from voxelight.models.training.loop import Hooks, LoopOptions, Values, run
 from voxelight.models.training.seeds import seed_dropout, seeded
 from voxelight.neuro.curves import count_mixing_epochs, soft_clip_temperatures
 from voxelight.neuro.losses import Mixing
+from voxelight.neuro.training import in_place
 from voxelight.neuro.training.compiled import compiled, pays
 from voxelight.neuro.training.objective import (
     Contrasts,
@@ -61,6 +62,7 @@ def fit_decoder(
     hooks: Hooks,
     options: LoopOptions = LoopOptions(),  # noqa: B008
     compile_layers: bool | None = None,
+    step_in_place: bool | None = None,
 ) -> Fitted:
     """Fit a decoder to single trials, from its last checkpoint if there is one.
 
@@ -73,6 +75,7 @@ def fit_decoder(
     hooks : checkpoints, curve and interruption
     options : how often they are used
     compile_layers : whether the prior's layers are compiled; None decides by the length of the training
+    step_in_place : whether the gradient of the widest layer is left out, see `training.in_place`; None decides likewise
 
     Raises
     ------
@@ -92,7 +95,7 @@ def fit_decoder(
         trainee = DecoderTrainee(network.to(device).train(), dealer, recipe, torch.device(device))
         if compile_layers is None:
             compile_layers = pays(recipe, trainee.steps, torch.device(device))
-        with trainee.ahead, compiled(network, compile_layers):
+        with trainee.ahead, trainee.stepping(step_in_place), compiled(network, compile_layers):
             finished = run(trainee, options, hooks)
     network.eval()
     return Fitted(find_weights(network), finished, trainee.steps, trainee.made_by())
@@ -123,6 +126,12 @@ class DecoderTrainee:
         ).tolist()
         self.steps = recipe.epochs * dealer.steps_an_epoch
         self.ahead: Ahead[Dealt] = Ahead(self._deal, self.steps)
+
+    def stepping(self, wanted: bool | None) -> AbstractContextManager[None]:
+        """Return a block in which the widest layer is stepped in place, where wanted; None decides by what pays."""
+        if wanted is None:
+            wanted = in_place.pays(self._network, self._recipe, self.steps, self._device)
+        return in_place.stepped_in_place(self._network, self._optimiser, wanted and in_place.may(self._recipe))
 
     def made_by(self) -> dict[str, Any]:
         """Return recipe and data."""

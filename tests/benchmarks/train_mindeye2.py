@@ -1,12 +1,15 @@
 """Steps of MindEye2's training at its released size on random data. Prints one JSON object.
 
-python tests/benchmarks/train_mindeye2.py [--small] [--ways cached,recomputed,published] [--steps 20] [--out FILE]
+python tests/benchmarks/train_mindeye2.py [--small] [--ways cached,cached_plain,recomputed,published] [--steps 20]
+    [--out FILE]
 
 ``cached`` reads frozen targets from the disk; ``recomputed`` is the same step with bigG, the autoencoder's encoder and
 two ConvNeXt-XL in front of it, at the same precision; ``published`` is the released step: float32 weights of all
 networks, autocast to fp16, every defect, recomputed targets, a fifth of each batch decoded to be looked at. Pictures
-are not augmented for the second ConvNeXt, which favours what recomputes. Layers of the prior are compiled in the first
-two ways, as a training of this length does by itself. Times are of whole steps with their reading, after a warm-up,
+are not augmented for the second ConvNeXt, which favours what recomputes. In all ways but the
+published one layers of the prior are compiled and the widest layer is stepped in place, as a training of this length
+does by itself; ``cached_plain`` is ``cached`` with the gradient of that layer written, and how far steps of both differ
+is told from a smaller layer. Times are of whole steps with their reading, after a warm-up,
 whose seconds (compiling, and first steps) are told; the median of repeats. ``--small`` runs everything at a small size
 on the CPU, to see that it works.
 """
@@ -25,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from wide_step import check
 
 from voxelight.models.clip.image_encoder import ImageEncoderConfig
 from voxelight.models.decoders.mindeye2 import MindEye2Config
@@ -64,6 +68,7 @@ SMALL = {
 }  # fmt: skip
 WAYS = {
     "cached": {"precision": "bf16", "recompute": False, "published": False},
+    "cached_plain": {"precision": "bf16", "recompute": False, "published": False, "step_in_place": False},
     "recomputed": {"precision": "bf16", "recompute": True, "published": False},
     "published": {"precision": "fp16", "recompute": True, "published": True},
 }
@@ -188,15 +193,16 @@ def measure(name, sizes, folder, keys, options):
             trainee._optimiser._step_supports_amp_scaling = False  # only the fused form takes the scale itself
         long = not way["published"] and pays(recipe, trainee.steps, torch.device(device))
         with trainee.ahead:
-            with compiled(network, long and options.compile):
+            with trainee.stepping(way.get("step_in_place")), compiled(network, long and options.compile):
                 found = _time(trainee, options, lambda: decode(monitored) if monitored is not None else None)
                 if options.profile:
                     _profile(trainee, options, name)
+                found["stepped_in_place"] = network.backbone.backbone_linear.factors is not None
+                if device == "cuda":
+                    found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
             number = found.pop("next")
             if not way["recompute"]:  # what is recomputed runs in another thread, where nothing is counted
                 found["tflop_a_step_without_attention"] = round(count_flops(trainee, number), 3)
-    if device == "cuda":
-        found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
     return found
 
 
@@ -281,6 +287,7 @@ def main():
         "random_weights_and_data": True,
         "published_adamw_foreach": options.foreach,
         "steps_timed": options.steps * options.repeats,
+        "step_in_place_relative_errors": check() if options.device == "cuda" else None,
         "ways": {},
     }
     with tempfile.TemporaryDirectory() as folder:
