@@ -75,6 +75,34 @@ def test_the_card_compares_with_every_network_of_the_table(card, network, label)
     assert row(paired_difference(ours, theirs, person_of, seed=0), "+") in card
 
 
+@pytest.mark.parametrize("label", ["anterior", "posterior"])
+@pytest.mark.parametrize(
+    ("better", "other", "differ"),
+    [
+        ("agunet", "nnunet", True),
+        ("agunet_all_mirrors", "attention_unet_all_mirrors", True),
+        ("agunet", "swin_unetr", False),
+    ],
+)
+def test_the_card_says_how_others_did(card, better, other, differ, label):
+    facts = json.loads(SHIPPED.joinpath(f"{NAME}.scores.json").read_text())
+    networks = facts["networks"] | facts["others"]
+    theirs, ours = (
+        {
+            case: dice[label]
+            for fold in networks[other]["folds"]
+            for case, dice in networks[name]["folds"][fold]["dice"].items()
+        }
+        for name in (other, better)
+    )
+    assert set(ours) == set(theirs)
+    person_of = find_split(NAME, list(ours)).person_of
+    assert row(mean_by_person(theirs, person_of, seed=0)) in card
+    if differ:
+        assert row(mean_by_person(ours, person_of, seed=0)) in card
+        assert row(paired_difference(ours, theirs, person_of, seed=0), "+") in card
+
+
 @pytest.mark.parametrize("network", ["nuclei-msga", "nuclei-cdal"])
 def test_the_cards_of_nuclei_say_what_the_scores_of_each_picture_say(network):
     told = SHIPPED.joinpath(f"{network}.md").read_text("utf-8")
