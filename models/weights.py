@@ -370,8 +370,8 @@ _SEGMENTERS: tuple[tuple[str, str, str, str], ...] = (
     ("hippocampus-agunet", "18d2771cd62c7bfb7c1217e4dfb01be5adcfc6c6e9f65933bf4ff4e9bf5b90c8", _ALIKE, _HEADS),
     ("hippocampus-daunet", "e21345e5105499aeca7a4f00e8e0f8c95dbf6549c7554c1060bdd68c121667a2", _ALIKE, _HEADS),
     ("hippocampus-cdal", "9f11d876a685d5a2b66bdd1feb6ead17f74226a7fd040e0b1fc6d61d2a51dad5", _ALIKE, _HEADS),
-    ("nuclei-msga", "7920556e4093abc1233975a6c82d69310684481037e6538010f3ea9a3e41663c", _FREE, _NUCLEI),
-    ("nuclei-cdal", "20966c2cf717ac17eba31d92fecad0bd486bf07e54d29011cc41a7a81465a7a9", _FREE, _NUCLEI),
+    ("nuclei-msga", "c42e4809ddf2e82fb95025736724f7c5047b918f1dcb236e5c4aba89c57de57b", _FREE, _NUCLEI),
+    ("nuclei-cdal", "dba44819c5a1825c7e7c16156052e3c9972bce7b28622388d1462c6778ff3253", _FREE, _NUCLEI),
 )
 
 WEIGHTS: dict[str, WeightsFile] = {
