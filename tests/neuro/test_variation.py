@@ -94,7 +94,7 @@ def test_the_picture_kept_is_the_one_whose_tokens_are_nearest_to_the_brains(netw
         return float(F.cosine_similarity(tokens.flatten(), wanted, dim=0))
 
     scores = [score(result.unrefined) for result in alone]
-    assert scores == sorted(scores), "the best of more is no worse"
+    assert min(np.diff(scores)) > -1e-5, "the best of more is no worse, to rounding, which differs between processors"
     assert len({round(value, 6) for value in scores}) > 1, "candidates differ"
     np.testing.assert_allclose(kept.unrefined, alone[1].unrefined, atol=1e-4)
 
