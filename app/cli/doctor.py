@@ -2,7 +2,7 @@
 
 import click
 
-from voxelight.app.cli.shell import Shell, Verb
+from voxelight.app.cli.shell import Shell, Verb, older_than_option
 
 PROBLEM = 1
 
@@ -10,15 +10,7 @@ PROBLEM = 1
 @click.command(cls=Verb)
 @click.option("--audit", is_flag=True, help="Compare the books instead: rows, counters, files, queues, uploads.")
 @click.option("--deep", is_flag=True, help="With --audit: read every file and hash it, not its size alone.")
-@click.option(
-    "--older-than",
-    "older_than_h",
-    default=24.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    metavar="HOURS",
-    help="With --audit: age from which a file that no row names counts as left over.",
-)
+@older_than_option("With --audit: age from which a file that no row names counts as left over.")
 @click.pass_obj
 def doctor(shell: Shell, audit: bool, deep: bool, older_than_h: float) -> None:
     """Check this installation.

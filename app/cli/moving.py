@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelight.app.cli.answers_storage import BackupAnswer, BackupsAnswer, MovedAnswer, PruneAnswer, TableProofAnswer
-from voxelight.app.cli.shell import Shell, Verb
+from voxelight.app.cli.shell import Shell, Verb, older_than_option
 from voxelight.models.errors import BadInput, Unavailable
 
 if TYPE_CHECKING:
@@ -147,15 +147,7 @@ def restore(shell: Shell, place: str, options: str, name: str | None) -> None:
 @_place
 @_options
 @click.option("--keep", required=True, type=click.IntRange(min=1), help="How many backups stay, the newest.")
-@click.option(
-    "--older-than",
-    "older_than_h",
-    default=24.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    metavar="HOURS",
-    help="Leave younger contents, which may belong to a backup that is being taken.",
-)
+@older_than_option("Leave younger contents, which may belong to a backup that is being taken.")
 @click.pass_obj
 def prune(shell: Shell, place: str, options: str, keep: int, older_than_h: float) -> None:
     """Forget old backups, and remove what only they needed. What was deleted is gone from backups only so."""

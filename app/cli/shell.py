@@ -1,7 +1,7 @@
 """What the commands share: imported late, asked through one object, refused in one form."""
 
 from collections import UserDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voxelight.app.settings import Settings
 
     M = TypeVar("M", bound=BaseModel)
+    F = TypeVar("F", bound=Callable[..., Any])
 
 # A page or a log has no width of its own; rows should not break there.
 _WIDTH_WITHOUT_TERMINAL = 200
@@ -120,6 +121,19 @@ def _build(model: "type[M]", values: dict[str, Any], secret: bool = False) -> "M
         raise BadInput(
             f"{found} for {place}", first["msg"][:1].lower() + first["msg"][1:], "Correct it and try again."
         ) from error
+
+
+def older_than_option(told: str) -> "Callable[[F], F]":
+    """Return the option of an age in hours, `older_than_h`; `told` says what it is for."""
+    return click.option(
+        "--older-than",
+        "older_than_h",
+        default=24.0,
+        show_default=True,
+        type=click.FloatRange(min=0),
+        metavar="HOURS",
+        help=told,
+    )
 
 
 class Refusal(click.ClickException):

@@ -4,7 +4,7 @@ import click
 
 from voxelight.app.cli.answers import RekeyAnswer, SweepAnswer, UpgradeAnswer
 from voxelight.app.cli.moving import backup, backups, migrate, prune, restore, verify
-from voxelight.app.cli.shell import Group, Shell
+from voxelight.app.cli.shell import Group, Shell, older_than_option
 from voxelight.models.errors import BadInput
 
 
@@ -35,15 +35,7 @@ def upgrade(shell: Shell) -> None:
 
 
 @storage.command("sweep")
-@click.option(
-    "--older-than",
-    "older_than_h",
-    default=24.0,
-    show_default=True,
-    type=click.FloatRange(min=0),
-    metavar="HOURS",
-    help="Leave younger files, which a running upload or job may be writing.",
-)
+@older_than_option("Leave younger files, which a running upload or job may be writing.")
 @click.pass_obj
 def sweep(shell: Shell, older_than_h: float) -> None:
     """Remove files that nothing in the database names, left by a crash for one."""
